@@ -1,0 +1,53 @@
+"""Cards: the facts about a network, detector, recipe or data set, checked by tests and printed by the listings."""
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Card", "Needs", "Published"]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Needs(_Facts):
+    """What a detector or recipe asks for beyond the logits of one pass."""
+
+    fitting: bool = False
+    void_class: bool = False
+    negatives: bool = False
+    masks: bool = False
+    features: bool = False
+    gradients: bool = False
+    image: bool = False
+
+
+class Published(_Facts):
+    """One published number: fractions in [0, 1] for metrics, with the network and the protocol it was measured under."""
+
+    dataset: str
+    metric: str
+    value: float
+    network: str = ""
+    protocol: str = ""
+
+
+class Card(_Facts):
+    """The facts about one component.
+
+    ``title`` is the name the field uses, ``summary`` one sentence on what it does; ``paper``, ``year`` and ``url`` say
+    where it comes from; ``licence`` is that of the data or weights where there are any.
+
+    Example:
+        >>> Card(title="MSP", summary="One minus the largest class probability.", year=2017).year
+        2017
+    """
+
+    title: str
+    summary: str
+    paper: str = ""
+    year: int | None = None
+    url: str = ""
+    licence: str = ""
+    needs: Needs = Needs()
+    published: tuple[Published, ...] = ()
+    notes: str = ""

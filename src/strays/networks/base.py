@@ -1,0 +1,173 @@
+"""The contract of every segmentation network, and the registries that hold them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from strays.cards import Card
+from strays.errors import InputError
+from strays.prediction import MaskPrediction, Prediction
+from strays.registry import Registry
+from strays.taxonomy import Taxonomy
+
+__all__ = [
+    "IMAGENET",
+    "NETWORKS",
+    "SCHEMES",
+    "UNIT",
+    "Configuration",
+    "NetworkOutputs",
+    "Normalization",
+    "SegmentationNetwork",
+    "StateDict",
+    "register_network",
+    "register_scheme",
+]
+
+Configuration = dict[str, str | int | float | bool | None]
+"""The keyword arguments that build a network; they go into ``model.json``."""
+
+StateDict = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What a network subtracts and divides by, per channel of RGB in [0, 1]."""
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the normalised copy of RGB images (N, 3, H, W) in [0, 1]."""
+        mean = torch.tensor(self.mean, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
+        return (image - mean) / std
+
+
+UNIT = Normalization()
+IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class NetworkOutputs(TypedDict, total=False):
+    """What one pass of a network may give beside its logits; the keys are fields of ``Prediction``."""
+
+    logits: Tensor
+    outlier_logits: Tensor
+    masks: MaskPrediction
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """Image -> class logits, with named features on request.
+
+    A network takes RGB in [0, 1] and does its own normalisation, so that an exported file is complete. A subclass
+    defines ``logits`` and the facts below; one with more to tell than logits overrides ``outputs``.
+
+    Attributes:
+        card: the facts about the network.
+        normalization: what it does to RGB in [0, 1] first.
+        stride: input pixels per pixel of the logits.
+        configuration: the keyword arguments that build it again.
+        tap_modules: name of a tap -> path of the submodule whose output it is.
+    """
+
+    card: ClassVar[Card]
+    normalization: Normalization = UNIT
+    stride: int = 1
+    configuration: Configuration
+    tap_modules: Mapping[str, str]
+
+    @abstractmethod
+    def logits(self, normalized: Tensor) -> Tensor:
+        """Return class logits (N, K, h, w) of normalised images (N, 3, H, W)."""
+
+    @classmethod
+    def configuration_of(cls, state: StateDict) -> Configuration:
+        """Return the configuration that a third-party checkpoint belongs to, read off its tensors."""
+        return {}
+
+    @classmethod
+    def renamed(cls, state: StateDict) -> StateDict:
+        """Return a third-party checkpoint under this network's parameter names."""
+        return state
+
+    def taxonomy(self) -> Taxonomy | None:
+        """Return the classes where the network itself knows them, else None."""
+        return None
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return class logits (N, K, h, w) of RGB images (N, 3, H, W) in [0, 1]."""
+        return self.logits(self.normalization(image))
+
+    def outputs(self, image: Tensor) -> NetworkOutputs:
+        """Return everything that one pass gives for RGB images (N, 3, H, W) in [0, 1]."""
+        return {"logits": self(image)}
+
+    def predict(
+        self,
+        image: Tensor,
+        size: tuple[int, int] | None = None,
+        taps: Iterable[str] = (),
+        void: int | None = None,
+    ) -> Prediction:
+        """Run the network once and keep what was asked for.
+
+        Args:
+            image: (N, 3, H, W) RGB in [0, 1], as the network shall see it.
+            size: (H, W) that scores are wanted for; the image's own by default.
+            taps: names of features to keep; ``tap_modules`` lists them.
+            void: the index of the void channel, or None.
+
+        Raises:
+            InputError: if the image has another shape or a tap is unknown.
+        """
+        if image.ndim != 4 or image.shape[1] != 3:
+            fix = ": add a batch dimension with image[None]" if image.ndim == 3 else ""
+            raise InputError(f"expected RGB images (N, 3, H, W) in [0, 1], got {tuple(image.shape)}{fix}")
+        with self._tapped(taps) as features:
+            outputs = self.outputs(image)
+        height, width = size or image.shape[-2:]
+        return Prediction(size=(height, width), void=void, image=image, features=features, **outputs)
+
+    @contextmanager
+    def _tapped(self, taps: Iterable[str]) -> Iterator[Mapping[str, Tensor]]:
+        features: dict[str, Tensor] = {}
+        handles = [self._tap(name).register_forward_hook(_keep(features, name)) for name in taps]
+        try:
+            yield features
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _tap(self, name: str) -> nn.Module:
+        if name not in self.tap_modules:
+            known = ", ".join(self.tap_modules) or "none"
+            raise InputError(f"{type(self).__name__} has no tap {name!r}; its taps: {known}")
+        return self.get_submodule(self.tap_modules[name])
+
+
+def _keep(features: dict[str, Tensor], name: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+        features[name] = output
+
+    return hook
+
+
+NETWORKS: Registry[type[SegmentationNetwork]] = Registry("network", "strays.networks")
+SCHEMES: Registry[Callable[[str], SegmentationNetwork]] = Registry("model scheme", "strays.networks")
+
+
+def register_network(name: str) -> Callable[[type[SegmentationNetwork]], type[SegmentationNetwork]]:
+    """Return a decorator that enters a network class, built as ``cls(classes=K, **configuration)``, under ``name``."""
+    return NETWORKS.register(name)
+
+
+def register_scheme(
+    name: str,
+) -> Callable[[Callable[[str], SegmentationNetwork]], Callable[[str], SegmentationNetwork]]:
+    """Return a decorator that enters a loader for model strings of the form ``name:REST``; it is given REST."""
+    return SCHEMES.register(name)

@@ -1,0 +1,60 @@
+"""What a segmentation network saw in a batch of images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from torch import Tensor
+
+from strays.errors import InputError
+
+__all__ = ["MaskPrediction", "Prediction"]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrediction:
+    """The outputs of a mask transformer for Q queries.
+
+    Args:
+        class_logits: (N, Q, K + 1), the last channel means "no object".
+        mask_logits: (N, Q, h, w).
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network saw; detectors turn it into anomaly scores.
+
+    Args:
+        logits: (N, K, h, w) class logits at the network's own stride.
+        size: (H, W) of the image that the caller wants scores for.
+        void: the index of the void channel of ``logits``, or None.
+        image: (N, 3, H, W) RGB in [0, 1], for methods that compare with the image.
+        features: the requested taps by name, each (N, C, h', w').
+        samples: (S, N, K, h, w) logits of stochastic passes.
+        outlier_logits: (N, 2, h, w), channel 1 = outlier.
+        masks: outputs of a mask transformer.
+
+    Raises:
+        InputError: if the logits are not four-dimensional or ``void`` is not one of their channels.
+    """
+
+    logits: Tensor
+    size: tuple[int, int]
+    void: int | None = None
+    image: Tensor | None = None
+    features: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    samples: Tensor | None = None
+    outlier_logits: Tensor | None = None
+    masks: MaskPrediction | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.logits.shape)
+        if len(shape) != 4:
+            fix = ": add a batch dimension with logits[None]" if len(shape) == 3 else ""
+            raise InputError(f"expected logits (N, K, h, w), got {shape}{fix}")
+        if self.void is not None and not 0 <= self.void < shape[1]:
+            raise InputError(f"void channel {self.void} is not one of the {shape[1]} channels of the logits")

@@ -1,0 +1,85 @@
+"""A scene: one image with, optionally, its class labels and its anomaly mask."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from strays.errors import InputError
+from strays.taxonomy import IGNORE
+
+__all__ = ["ANOMALY", "INLIER", "Scene", "resize_image", "resize_map"]
+
+INLIER = 0
+ANOMALY = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One image and what is known about its pixels.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        labels: uint8 (H, W) class indices of a taxonomy, 255 = ignore; or None.
+        mask: uint8 (H, W) anomaly mask, 0 inlier, 1 anomaly, 255 ignore; or None.
+        name: what the scene is called in results; unique within a data set.
+
+    Raises:
+        InputError: if a shape, type or mask value is not as stated.
+
+    Example:
+        >>> scene = Scene(np.zeros((4, 6, 3), np.uint8), mask=np.eye(4, 6, dtype=np.uint8), name="diagonal")
+        >>> scene.size, scene.has_anomaly, scene.resized((2, 3)).size
+        ((4, 6), True, (2, 3))
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8] | None = None
+    mask: NDArray[np.uint8] | None = None
+    name: str = "scene"
+
+    def __post_init__(self) -> None:
+        image = self.image
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(f"{self.name}: expected a uint8 RGB image (H, W, 3), got {image.dtype} {image.shape}")
+        for kind, values in (("labels", self.labels), ("mask", self.mask)):
+            if values is not None and (values.shape != self.size or values.dtype != np.uint8):
+                height, width = self.size
+                found = f"{values.dtype} {values.shape}"
+                raise InputError(f"{self.name}: expected {kind} uint8 ({height}, {width}) like the image, got {found}")
+        if self.mask is not None and not np.isin(np.unique(self.mask), (INLIER, ANOMALY, IGNORE)).all():
+            raise InputError(f"{self.name}: an anomaly mask holds 0, 1 and 255, got {np.unique(self.mask).tolist()}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def has_anomaly(self) -> bool:
+        """Whether the mask holds at least one anomalous pixel."""
+        return self.mask is not None and bool((self.mask == ANOMALY).any())
+
+    def resized(self, size: tuple[int, int]) -> "Scene":
+        """Return the scene at another (H, W): the image by Pillow's bilinear filter, labels and mask by nearest."""
+        if size == self.size:
+            return self
+        labels = None if self.labels is None else resize_map(self.labels, size)
+        mask = None if self.mask is None else resize_map(self.mask, size)
+        return replace(self, image=resize_image(self.image, size), labels=labels, mask=mask)
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an RGB image (H, W, 3) at (H, W) = ``size`` by Pillow's antialiased bilinear filter."""
+    return _resize(image, size, Image.Resampling.BILINEAR)
+
+
+def resize_map(values: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a label map or mask (H, W) at (H, W) = ``size`` by nearest neighbour."""
+    return _resize(values, size, Image.Resampling.NEAREST)
+
+
+def _resize(values: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling) -> NDArray[np.uint8]:
+    height, width = size
+    return np.asarray(Image.fromarray(values).resize((width, height), filter_))

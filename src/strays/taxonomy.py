@@ -1,0 +1,168 @@
+"""The ordered classes of a segmentation network, their colours, and which of them is void."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from strays.errors import InputError
+
+__all__ = [
+    "CAMVID",
+    "CITYSCAPES",
+    "CITYSCAPES_VOID",
+    "IGNORE",
+    "STREETHAZARDS",
+    "TAXONOMIES",
+    "LabelClass",
+    "Taxonomy",
+    "load_taxonomy",
+]
+
+IGNORE = 255
+"""The label of a pixel that belongs to no class and counts nowhere."""
+
+
+class LabelClass(BaseModel):
+    """One class: its name and its RGB colour, each channel in [0, 255]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    colour: tuple[int, int, int]
+
+
+class Taxonomy(BaseModel):
+    """The classes of a segmentation network in the order of its channels.
+
+    Args:
+        name: what the taxonomy is called.
+        classes: one entry per channel of the network, the void channel included where there is one.
+        void: the index of the channel that was trained on void pixels, or None.
+
+    Example:
+        >>> CITYSCAPES_VOID.void, len(CITYSCAPES_VOID), CITYSCAPES.names[0]
+        (19, 20, 'road')
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    classes: tuple[LabelClass, ...]
+    void: int | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Taxonomy":
+        if not 1 <= len(self.classes) <= IGNORE:
+            raise ValueError(f"expected 1 to {IGNORE} classes, got {len(self.classes)}")
+        if self.void is not None and not 0 <= self.void < len(self.classes):
+            raise ValueError(f"void is {self.void}, but the classes are numbered 0 to {len(self.classes) - 1}")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The class names in channel order."""
+        return tuple(one.name for one in self.classes)
+
+    @cached_property
+    def palette(self) -> NDArray[np.uint8]:
+        """Colours by label, (256, 3) uint8: labels outside the taxonomy, ``IGNORE`` among them, are black."""
+        colours = np.zeros((256, 3), np.uint8)
+        colours[: len(self)] = [one.colour for one in self.classes]
+        return colours
+
+    def colourize(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the RGB picture (H, W, 3) of a label map (H, W)."""
+        return self.palette[labels]
+
+
+def _taxonomy(name: str, void: int | None = None, **colours: tuple[int, int, int]) -> Taxonomy:
+    classes = (LabelClass(name=one.replace("_", " "), colour=colour) for one, colour in colours.items())
+    return Taxonomy(name=name, classes=tuple(classes), void=void)
+
+
+CITYSCAPES = _taxonomy(
+    "cityscapes",
+    road=(128, 64, 128),
+    sidewalk=(244, 35, 232),
+    building=(70, 70, 70),
+    wall=(102, 102, 156),
+    fence=(190, 153, 153),
+    pole=(153, 153, 153),
+    traffic_light=(250, 170, 30),
+    traffic_sign=(220, 220, 0),
+    vegetation=(107, 142, 35),
+    terrain=(152, 251, 152),
+    sky=(70, 130, 180),
+    person=(220, 20, 60),
+    rider=(255, 0, 0),
+    car=(0, 0, 142),
+    truck=(0, 0, 70),
+    bus=(0, 60, 100),
+    train=(0, 80, 100),
+    motorcycle=(0, 0, 230),
+    bicycle=(119, 11, 32),
+)
+CITYSCAPES_VOID = Taxonomy(
+    name="cityscapes-void",
+    classes=(*CITYSCAPES.classes, LabelClass(name="void", colour=(0, 0, 0))),
+    void=19,
+)
+CAMVID = _taxonomy(
+    "camvid",
+    sky=(128, 128, 128),
+    building=(128, 0, 0),
+    pole=(192, 192, 128),
+    road=(128, 64, 128),
+    pavement=(60, 40, 222),
+    tree=(128, 128, 0),
+    sign=(192, 128, 128),
+    fence=(64, 64, 128),
+    car=(64, 0, 128),
+    pedestrian=(64, 64, 0),
+    bicyclist=(0, 128, 192),
+)
+STREETHAZARDS = _taxonomy(
+    "streethazards",
+    unlabeled=(0, 0, 0),
+    building=(70, 70, 70),
+    fence=(190, 153, 153),
+    other=(250, 170, 160),
+    pedestrian=(220, 20, 60),
+    pole=(153, 153, 153),
+    road_line=(157, 234, 50),
+    road=(128, 64, 128),
+    sidewalk=(244, 35, 232),
+    vegetation=(107, 142, 35),
+    car=(0, 0, 142),
+    wall=(102, 102, 156),
+    traffic_sign=(220, 220, 0),
+)
+TAXONOMIES = {one.name: one for one in (CITYSCAPES, CITYSCAPES_VOID, CAMVID, STREETHAZARDS)}
+
+
+def load_taxonomy(source: str | Path) -> Taxonomy:
+    """Return a built-in taxonomy by name, or one read from a JSON file.
+
+    The file holds ``{"name": ..., "classes": [{"name": "road", "colour": [128, 64, 128]}, ...], "void": null}``.
+
+    Raises:
+        InputError: if there is neither such a name nor such a file, or the file does not describe a taxonomy.
+    """
+    if str(source) in TAXONOMIES:
+        return TAXONOMIES[str(source)]
+    path = Path(source)
+    if not path.is_file():
+        known = ", ".join(TAXONOMIES)
+        raise InputError(f"no taxonomy or file is called {str(source)!r}; built in: {known}; or name a JSON file")
+    try:
+        return Taxonomy.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"{path} is not a taxonomy: {where}: {first['msg']}") from error
