@@ -2,14 +2,14 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from strays.errors import InputError
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "unknown_name"]
 
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         self._discover()
         if name not in self._found:
-            raise InputError(self._unknown(name))
+            raise InputError(unknown_name(self.kind, name, sorted(self._found)))
         return self._found[name]
 
     def __contains__(self, name: object) -> bool:
@@ -72,7 +72,10 @@ class Registry(Mapping[str, T], Generic[T]):
         for point in entry_points(group=self.package):
             self._found.setdefault(point.name, point.load())
 
-    def _unknown(self, name: str) -> str:
-        close = get_close_matches(name, self._found, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(self._found))}"
-        return f"no {self.kind} is called {name!r}; {hint} `strays {self.kind.replace(' ', '')}s` lists them"
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for a name that is not among those known: the closest one, or all of them."""
+    names = list(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)};"
+    return f"no {kind} is called {name!r}; {hint} `strays {kind.split()[0]}s` lists them"

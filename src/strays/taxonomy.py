@@ -2,10 +2,11 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from strays.errors import InputError
 
@@ -25,13 +26,16 @@ IGNORE = 255
 """The label of a pixel that belongs to no class and counts nowhere."""
 
 
+Channel = Annotated[int, Field(ge=0, le=255)]
+
+
 class LabelClass(BaseModel):
     """One class: its name and its RGB colour, each channel in [0, 255]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    colour: tuple[int, int, int]
+    colour: tuple[Channel, Channel, Channel]
 
 
 class Taxonomy(BaseModel):

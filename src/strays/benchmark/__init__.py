@@ -1,1 +1,7 @@
-"""benchmark."""
+"""Detectors x data sets -> results, with the protocol written beside every number."""
+
+from strays.benchmark.protocol import Protocol
+from strays.benchmark.results import ResultRow, Results, write_results
+from strays.benchmark.runner import Benchmark, Outcome
+
+__all__ = ["Benchmark", "Outcome", "Protocol", "ResultRow", "Results", "write_results"]

@@ -2,17 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from strays import __version__
 from strays.cards import Card
+from strays.detectors.stored import Facts, Settings, read_detector, restore, write_detector
+from strays.errors import InputError, WeightsError
 from strays.prediction import Prediction
 from strays.registry import Registry
 
-__all__ = ["DETECTORS", "Detector", "PixelwiseDetector", "class_logits", "register_detector", "upsampled"]
+__all__ = ["DETECTORS", "Detector", "PixelwiseDetector", "Settings", "class_logits", "register_detector", "upsampled"]
 
 
 def class_logits(prediction: Prediction) -> Tensor:
@@ -36,7 +40,8 @@ class Detector(nn.Module, ABC):
 
     A subclass takes its parameters in ``__init__`` and tells them in ``settings`` (they go into the protocol of every
     result) and defines ``score``; one that reads features names them in ``taps``; one that is fitted says
-    so in ``card.needs`` and defines ``fit``.
+    so in ``card.needs`` and defines ``fit``. What it estimates it keeps in buffers, registered as None until then, so
+    that ``save`` and ``load`` carry it.
     """
 
     card: ClassVar[Card]
@@ -45,17 +50,63 @@ class Detector(nn.Module, ABC):
         """Return the names of the features that it needs from the network."""
         return frozenset()
 
-    def settings(self) -> dict[str, float | int | str | bool | None]:
+    @property
+    def name(self) -> str:
+        """The name it is registered under.
+
+        Raises:
+            InputError: if its class is not registered.
+        """
+        for name, kind in DETECTORS.items():
+            if kind is type(self):
+                return name
+        kind_name = type(self).__name__
+        raise InputError(f"{kind_name} has no name: put @register_detector('some-name') above the class")
+
+    def settings(self) -> Settings:
         """Return the parameters that tell this detector from another of its class."""
         return {}
 
     def fit(self, predictions: Iterable[Prediction], labels: Iterable[Tensor]) -> Self:
-        """Estimate statistics on inlier scenes and return the detector itself; the network is not changed."""
+        """Estimate statistics on inlier scenes and return the detector itself; the network is not changed.
+
+        Args:
+            predictions: what the network saw, one batch after another, each used once.
+            labels: for each batch the class indices (N, H, W) at its ``size``, 255 = ignore.
+        """
         return self
 
     @abstractmethod
     def score(self, prediction: Prediction) -> Tensor:
         """Return anomaly scores (N, H, W), float32, larger = more anomalous, at ``prediction.size``."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the detector into one safetensors file: its tensors, and its name and settings as JSON metadata.
+
+        Raises:
+            InputError: if its class is not registered.
+        """
+        facts = Facts(name=self.name, settings=self.settings(), version=__version__)
+        write_detector(Path(path), facts, self.state_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Return the detector that ``save`` wrote, on the CPU; nothing is unpickled.
+
+        ``Detector.load`` takes every file; a subclass takes only files of its own kind.
+
+        Raises:
+            WeightsError: if the file is missing or damaged, or holds another detector.
+        """
+        facts, state = read_detector(Path(path))
+        try:
+            detector = DETECTORS[facts.name](**facts.settings)
+        except TypeError as error:
+            raise WeightsError(f"{path} was written by strays {facts.version} with other settings: {error}") from error
+        if not isinstance(detector, cls):
+            raise WeightsError(f"{path} holds the detector {facts.name!r}, expected {cls.__name__}: use Detector.load")
+        restore(detector, state, str(path))
+        return detector
 
     def forward(self, prediction: Prediction) -> Tensor:
         """Same as ``score``, without gradients."""

@@ -136,7 +136,8 @@ class SegmentationNetwork(nn.Module, ABC):
     @contextmanager
     def _tapped(self, taps: Iterable[str]) -> Iterator[Mapping[str, Tensor]]:
         features: dict[str, Tensor] = {}
-        handles = [self._tap(name).register_forward_hook(_keep(features, name)) for name in taps]
+        modules = {name: self._tap(name) for name in taps}  # all of them first: an unknown tap leaves no hook behind
+        handles = [module.register_forward_hook(self._keep(features, name)) for name, module in modules.items()]
         try:
             yield features
         finally:
@@ -149,12 +150,18 @@ class SegmentationNetwork(nn.Module, ABC):
             raise InputError(f"{type(self).__name__} has no tap {name!r}; its taps: {known}")
         return self.get_submodule(self.tap_modules[name])
 
+    def _keep(self, features: dict[str, Tensor], name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            features[name] = self._as_map(name, output)
 
-def _keep(features: dict[str, Tensor], name: str) -> Callable[[nn.Module, object, Tensor], None]:
-    def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-        features[name] = output
+        return hook
 
-    return hook
+    def _as_map(self, name: str, output: object) -> Tensor:
+        """Return the features (N, C, h', w') in what the submodule of a tap gave; override it for tokens and tuples."""
+        if isinstance(output, Tensor) and output.ndim == 4:
+            return output
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"tap {name!r} gives {found}, expected a feature map (N, C, h, w): choose another tap")
 
 
 NETWORKS: Registry[type[SegmentationNetwork]] = Registry("network", "strays.networks")

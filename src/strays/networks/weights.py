@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -43,7 +42,7 @@ def read_weights(path: Path) -> StateDict:
             f"{path} is not a plain weights file and was refused, nothing in it was run: save a state dict of "
             "tensors, with safetensors or torch.save(network.state_dict(), path)"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged pickle stream ends in any of a dozen kinds, AssertionError among them
         raise WeightsError(f"{path} cannot be read as weights ({_first_line(error)}): fetch it again") from error
     return _without_prefix(_unwrapped(loaded, path))
 
@@ -84,9 +83,9 @@ def _unwrapped(loaded: object, path: Path) -> Mapping[str, Tensor]:
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded:
         raise WeightsError(f"{path} holds {type(loaded).__name__}, expected tensors by name (a state dict)")
-    others = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
+    others = [str(key) for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
-        raise WeightsError(f"{path} holds more than tensors: {_some(others)}; save only the state dict")
+        raise WeightsError(f"{path} holds more than tensors by name: {_some(others)}; save only the state dict")
     return loaded
 
 

@@ -1,1 +1,5 @@
-"""recipes."""
+"""Recipes: one file per trained method, found by name."""
+
+from strays.recipes.base import RECIPES, Recipe, register_recipe
+
+__all__ = ["RECIPES", "Recipe", "register_recipe"]

@@ -1,0 +1,260 @@
+"""Detectors x data sets: one pass of the network per image serves all detectors."""
+
+import json
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strays.benchmark.protocol import Protocol, library_versions
+from strays.benchmark.results import ResultRow, Unreadable
+from strays.benchmark.tally import A, Tally
+from strays.data.base import SceneSet
+from strays.errors import InputError
+from strays.files import make_folder
+from strays.metrics import (
+    Curve,
+    PerImagePixelMetrics,
+    PixelHistogram,
+    PixelMetrics,
+    PixelResult,
+    SegmentMetrics,
+    pixel_metrics,
+)
+from strays.scene import Scene
+from strays.scoring import Scorer
+from strays.scoring.run import read_ahead
+
+__all__ = ["Benchmark", "Outcome", "WorstFrame"]
+
+_STATE = ".state"
+_SHOWN = 2
+"""So many misses and so many false alarms are shown per detector and data set."""
+
+Advance = Callable[[str, int, int], None]
+"""Told the data set, how many of its images are done, and how many it has."""
+
+AnyPixelMetrics = PixelMetrics | PerImagePixelMetrics
+PixelTally = Tally[AnyPixelMetrics]
+
+
+@dataclass(frozen=True, eq=False)
+class WorstFrame:
+    """A frame on which a detector did badly.
+
+    Args:
+        kind: ``miss`` or ``false alarm``.
+        scene: the frame, at the size that was measured.
+        score: float32 (H, W).
+        typical: median score of its anomaly pixels for a miss, 99.9 % quantile of its inlier pixels for a false alarm.
+    """
+
+    kind: str
+    scene: Scene
+    score: NDArray[np.float32]
+    typical: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A row of the results, with what a report shows of it.
+
+    ``curve`` and ``histogram`` are None where metrics are averaged over images.
+    """
+
+    row: ResultRow
+    curve: Curve | None
+    histogram: PixelHistogram | None
+    worst: Sequence[WorstFrame]
+
+
+class Benchmark:
+    """One model and its detectors, measured under one protocol.
+
+    Args:
+        scorer: the model and its detectors; ``scorer.network_size`` must be that of the protocol.
+        protocol: how it is measured.
+        out: folder of the run; one that holds an unfinished run with the same settings is continued.
+        strict: stop at the first image that cannot be used instead of reporting it and going on.
+        checkpoint_seconds: how much work a kill may cost at most.
+    """
+
+    def __init__(
+        self, scorer: Scorer, protocol: Protocol, out: Path, strict: bool = False, checkpoint_seconds: float = 10.0
+    ) -> None:
+        if scorer.network_size != protocol.network_size:
+            raise InputError(f"the scorer has network size {scorer.network_size}, the protocol {protocol.network_size}")
+        self.scorer = scorer
+        self.protocol = protocol
+        self.out = make_folder(out)
+        self.strict = strict
+        self.checkpoint_seconds = checkpoint_seconds
+        self.sha256 = scorer.model.sha256()
+        self.unreadable: list[Unreadable] = []
+
+    def run(self, scenes: SceneSet, advance: Advance | None = None) -> list[Outcome]:
+        """Measure all detectors on one data set.
+
+        Raises:
+            InputError: if its scenes have no masks, no image has both anomaly and inlier pixels, or, when strict, an
+                image cannot be used.
+        """
+        if not scenes.has_masks:
+            raise InputError(
+                f"{scenes.name} has no anomaly masks, so nothing can be measured: name a set that has them"
+            )
+        settings = self.protocol
+        empty: dict[str, AnyPixelMetrics] = {
+            name: pixel_metrics(settings.aggregation, settings.exact, fpr_rule=settings.fpr_rule) for name in self.names
+        }
+        tally = self._sweep(scenes, self._tally("pixels", scenes, empty), advance)
+        self.unreadable += [
+            Unreadable(dataset=scenes.name, name=name, reason=reason) for name, reason in tally.unreadable.items()
+        ]
+        components = self._components(scenes, tally, advance)
+        worst = self._worst(scenes, tally)
+        return [self._outcome(scenes, name, tally, components.get(name, {}), worst[name]) for name in self.names]
+
+    @property
+    def names(self) -> list[str]:
+        """The detectors, in words."""
+        return list(self.scorer.detectors)
+
+    def _tally(self, kind: str, scenes: SceneSet, empty: Mapping[str, A]) -> Tally[A]:
+        folder = make_folder(self.out / _STATE)
+        settings = json.dumps([self.protocol.model_dump(mode="json"), self.sha256, self.names, scenes.names])
+        path = folder / f"{_slug(self.scorer.model.name)}-{_slug(scenes.name)}-{kind}.npz"
+        return Tally(path, empty, settings, self.checkpoint_seconds).restored()
+
+    def _sweep(self, scenes: SceneSet, tally: Tally[A], advance: Advance | None) -> Tally[A]:
+        """Score every scene that the tally has not seen, and count it."""
+        pending = [index for index, name in enumerate(scenes.names) if name not in tally]
+        for index, scene in read_ahead(pending, lambda index: self._read(scenes, index)):
+            self._take(scenes.names[index], scene, tally)
+            tally.save()
+            if advance is not None:
+                advance(scenes.name, len(tally), len(scenes))
+        tally.save(now=True)
+        return tally
+
+    def _take(self, name: str, scene: Scene | InputError, tally: Tally[A]) -> None:
+        try:
+            if isinstance(scene, InputError):
+                raise scene
+            if self.protocol.anomaly_free == "skip" and not scene.has_anomaly:
+                tally.left_out.append(name)
+                return
+            scored = self.scorer(scene.image)
+            tally.count(name, scored.scores, _mask(scene))
+            tally.milliseconds.append(scored.milliseconds)
+        except InputError as error:
+            if self.strict:
+                raise InputError(f"{name}: {error}") from error
+            tally.unreadable[name] = str(error)
+
+    def _read(self, scenes: SceneSet, index: int) -> Scene | InputError:
+        try:
+            scene = scenes[index]
+        except InputError as error:
+            return error
+        return scene if self.protocol.size is None else scene.resized(self.protocol.size)
+
+    def _components(self, scenes: SceneSet, tally: PixelTally, advance: Advance | None) -> dict[str, dict[str, float]]:
+        """Return component metrics by detector; they need the threshold of the whole set, hence a second sweep."""
+        preset = self.protocol.components
+        if preset == "none":
+            return {}
+        thresholds = {name: self._metrics(scenes, tally, name)["threshold"] for name in self.names}
+        empty = {name: SegmentMetrics.preset(preset, threshold) for name, threshold in thresholds.items()}
+        second = self._sweep(scenes, self._tally("components", scenes, empty), advance)
+        return {name: accumulator.compute() for name, accumulator in second.accumulators.items()}
+
+    def _metrics(self, scenes: SceneSet, tally: PixelTally, name: str) -> PixelResult:
+        try:
+            return tally.accumulators[name].compute()
+        except InputError as error:
+            raise InputError(f"{scenes.name}: {error}") from error
+
+    def _outcome(
+        self,
+        scenes: SceneSet,
+        name: str,
+        tally: PixelTally,
+        components: dict[str, float],
+        worst: Sequence[WorstFrame],
+    ) -> Outcome:
+        accumulator = tally.accumulators[name]
+        result = self._metrics(scenes, tally, name)
+        pixels = {kind: int(result[f"pixels_{kind}"]) for kind in ("inlier", "anomaly", "ignored")}
+        metrics = {key: value for key, value in result.items() if not key.startswith(("pixels_", "images"))}
+        row = ResultRow(
+            model=self.scorer.model.name,
+            detector=name,
+            dataset=scenes.name,
+            metrics={**metrics, **components},
+            bounds={key: (bound.lower, bound.upper) for key, bound in result.bounds.items()},
+            protocol=self._protocol(scenes, name, tally, pixels),
+        )
+        if isinstance(accumulator, PixelMetrics):
+            return Outcome(row, accumulator.curve(), accumulator.histogram(), worst)
+        return Outcome(row, None, None, worst)
+
+    def _protocol(self, scenes: SceneSet, name: str, tally: PixelTally, pixels: dict[str, int]) -> dict[str, object]:
+        model = self.scorer.model
+        return {
+            **self.protocol.model_dump(mode="json"),
+            "images": len(tally.counted),
+            "images_left_out": len(tally.left_out),
+            "images_unreadable": len(tally.unreadable),
+            "pixels": pixels,
+            "split": scenes.split,
+            "data": scenes.card.title,
+            "network": model.facts.network,
+            "configuration": dict(model.facts.configuration),
+            "weights_sha256": self.sha256,
+            "detector_settings": self.scorer.detectors[name].settings(),
+            "milliseconds": round(statistics.median(tally.milliseconds), 2) if tally.milliseconds else None,
+            "device": str(model.device),
+            "versions": library_versions(),
+        }
+
+    def _worst(self, scenes: SceneSet, tally: PixelTally) -> dict[str, list[WorstFrame]]:
+        """Return by detector the worst misses and false alarms; the few frames are scored once more."""
+        chosen = {name: _choose(tally, name) for name in self.names}
+        needed = sorted({frame for frames in chosen.values() for _, frame, _ in frames})
+        seen = {}
+        for frame in needed:
+            scene = self._read(scenes, scenes.names.index(frame))
+            if isinstance(scene, Scene):
+                seen[frame] = (scene, self.scorer(scene.image).scores)
+        return {
+            name: [
+                WorstFrame(kind, seen[frame][0], seen[frame][1][name], typical)
+                for kind, frame, typical in frames
+                if frame in seen
+            ]
+            for name, frames in chosen.items()
+        }
+
+
+def _choose(tally: PixelTally, detector: str) -> list[tuple[str, str, float]]:
+    """Return kind, name and typical score of the frames to show: lowest anomalies, highest inliers."""
+    notes = [(frame, *by_detector[detector]) for frame, by_detector in tally.counted.items()]
+    anomalies = sorted((value, frame) for frame, value, _ in notes if value is not None)
+    inliers = sorted((-value, frame) for frame, _, value in notes if value is not None)
+    misses = [("miss", frame, value) for value, frame in anomalies[:_SHOWN]]
+    return misses + [("false alarm", frame, -value) for value, frame in inliers[:_SHOWN]]
+
+
+def _mask(scene: Scene) -> NDArray[np.uint8]:
+    if scene.mask is None:
+        raise InputError(f"{scene.name} has no anomaly mask")
+    return scene.mask
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)

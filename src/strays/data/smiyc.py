@@ -1,0 +1,119 @@
+"""SegmentMeIfYouCan: the labelled frames of its anomaly track and of its obstacle track."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from strays.cards import Card
+from strays.data.base import Facts, Recognition, register_dataset
+from strays.data.images import probe_image
+from strays.data.layout import PairLayout, Pairs
+from strays.data.paired import MaskedReader
+from strays.data.values import MaskMap
+from strays.errors import InputError
+
+__all__ = ["SmiycAnomaly", "SmiycObstacle"]
+
+_PAPER = "SegmentMeIfYouCan: A Benchmark for Anomaly Segmentation"
+_URL = "https://segmentmeifyoucan.com"
+_OFFICIAL = PairLayout("images", "labels_masks", map_ending="_labels_semantic")
+_REPACKED = PairLayout("images", "labels_masks")
+_VALUES = MaskMap(hints={2: "RoadAnomaly of 2019 marks anomalies with 2: open it as road-anomaly=PATH"})
+
+
+class _Track(MaskedReader):
+    default_split: ClassVar[str | None] = "val"
+    mask_map: ClassVar[MaskMap] = _VALUES
+    layouts: ClassVar[tuple[str, ...]] = (
+        "images/N.* with labels_masks/N.png",
+        "images/validation*.* with labels_masks/validation*_labels_semantic.png",
+    )
+
+    @classmethod
+    def pairs(cls, folder: Path, split: str | None) -> Pairs | None:
+        """Return the labelled frames; of the official release those that the validation protocol names."""
+        official = _OFFICIAL.find(folder)
+        if official is None or not official.matched:
+            return _REPACKED.find(folder)
+        unlabelled = tuple(path for path in official.unlabelled if cls.is_validation(path.stem))
+        return Pairs(official.where(cls.is_validation).matched, unlabelled, official.orphans)
+
+    @classmethod
+    def is_validation(cls, name: str) -> bool:
+        """Return whether a frame of the official release belongs to the labelled validation frames."""
+        return name.startswith("validation")
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """Return a claim on the official names with this track's image format, or on a copy by its content."""
+        official = _OFFICIAL.find(folder)
+        pairs = None if official is None else official.where(cls.is_validation)
+        if pairs is None or not pairs.matched:
+            return super().recognise(folder)
+        try:
+            kind = probe_image(next(iter(pairs.matched.values()))[0]).format
+        except InputError:
+            return None
+        evidence = f"{cls.layouts[1]}, {len(pairs.matched)} {kind} images"
+        return Recognition(cls.name, evidence) if kind in cls.facts.formats else None
+
+
+@register_dataset("smiyc-anomaly")
+class SmiycAnomaly(_Track):
+    """RoadAnomaly21, the anomaly track: the 10 labelled frames.
+
+    Reads the official ``dataset_AnomalyTrack`` and copies with ``images/N`` and ``labels_masks/N.png``.
+
+    Reference:
+        Chan et al., "SegmentMeIfYouCan", NeurIPS Datasets and Benchmarks 2021.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="RoadAnomaly21",
+        summary="Web images with unusual objects anywhere; 10 labelled frames, 100 more are a hidden test.",
+        paper=_PAPER,
+        year=2021,
+        url=_URL,
+        licence="the images keep their owners' licences, for research",
+        notes="0 inlier, 1 anomaly, 255 ignore",
+    )
+    facts: ClassVar[Facts] = Facts(
+        frames={"val": 10},
+        sizes=frozenset({(720, 1280), (1024, 2048)}),
+        formats=frozenset({"JPEG"}),
+        shares={"val": {"inlier": 0.82227, "anomaly": 0.14291, "ignore": 0.03482}},
+    )
+
+
+@register_dataset("smiyc-obstacle")
+class SmiycObstacle(_Track):
+    """RoadObstacle21, the obstacle track: the 30 labelled frames.
+
+    Reads the official ``dataset_ObstacleTrack`` and copies with ``images/N`` and ``labels_masks/N.png``. The region of
+    interest is the road; all else is ignored.
+
+    Reference:
+        Chan et al., "SegmentMeIfYouCan", NeurIPS Datasets and Benchmarks 2021.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="RoadObstacle21",
+        summary="Obstacles on roads of many surfaces; 30 labelled frames, 327 more are a hidden test.",
+        paper=_PAPER,
+        year=2021,
+        url=_URL,
+        licence="CC BY 4.0",
+        notes="0 road, 1 obstacle, 255 outside the road",
+    )
+    facts: ClassVar[Facts] = Facts(
+        frames={"val": 30},
+        sizes=frozenset({(1080, 1920)}),
+        formats=frozenset({"WEBP"}),
+        shares={"val": {"inlier": 0.30713, "anomaly": 0.00209, "ignore": 0.69078}},
+    )
+
+    _EXCLUDED: ClassVar[tuple[str, ...]] = tuple(f"validation_{number}" for number in (19, *range(21, 30)))
+
+    @classmethod
+    def is_validation(cls, name: str) -> bool:
+        """Return whether a frame is one of the 30 of the validation protocol, which leaves ten prefixes out."""
+        return name.startswith("validation") and not name.startswith(cls._EXCLUDED)

@@ -1,0 +1,91 @@
+"""A detector as one safetensors file: its tensors, and the rest as JSON in the metadata."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from strays.errors import WeightsError
+from strays.files import whole_file
+
+__all__ = ["Facts", "Settings", "read_detector", "restore", "write_detector"]
+
+Settings = dict[str, float | int | str | bool | None]
+"""The keyword arguments that build a detector."""
+
+_KEY = "strays.detector"
+
+
+class Facts(BaseModel):
+    """What rebuilds a detector before its tensors are put back: registered name, settings, version of the library."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    settings: Settings
+    version: str
+
+
+def write_detector(path: Path, facts: Facts, state: Mapping[str, Tensor]) -> None:
+    """Write a detector's facts and tensors into one file, whole or not at all."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    # A single key: safetensors does not promise the order of several, and equal detectors shall have equal bytes.
+    content = save(tensors, metadata={_KEY: facts.model_dump_json()})
+    with whole_file(path) as stream:
+        stream.write(content)
+
+
+def read_detector(path: Path) -> tuple[Facts, dict[str, Tensor]]:
+    """Return the facts and the tensors, on the CPU, of a file that ``write_detector`` wrote.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, or holds no detector.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no detector file at {path}: check the path, or write one with `strays fit`")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return Facts.model_validate_json(metadata[_KEY]), state
+    except KeyError as error:
+        raise WeightsError(
+            f"{path} is a safetensors file without a detector: give one that Detector.save wrote"
+        ) from error
+    except (SafetensorError, ValidationError, OSError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise WeightsError(
+            f"{path} cannot be read as a detector ({reason}): write it again with `strays fit`"
+        ) from error
+
+
+def restore(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Put saved tensors back into a freshly built module.
+
+    Parameters keep the shape they were built with. Buffers take whatever shape was saved, because that of a fitted
+    statistic depends on the data; one that is None until it is fitted will do.
+
+    Raises:
+        WeightsError: if the tensors are those of another module.
+    """
+    for key, value in state.items():
+        _make_room(module, key, value)
+    try:
+        module.load_state_dict(dict(state), assign=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise WeightsError(f"{source} does not fit {type(module).__name__} ({reason}): write it again") from error
+
+
+def _make_room(module: nn.Module, key: str, value: Tensor) -> None:
+    path, _, leaf = key.rpartition(".")
+    # An owner that does not exist is load_state_dict's to report.
+    with suppress(AttributeError):
+        owner = module.get_submodule(path)
+        present = getattr(owner, leaf)
+        if present is None or (isinstance(present, Tensor) and not isinstance(present, nn.Parameter)):
+            setattr(owner, leaf, value)

@@ -1,0 +1,142 @@
+"""Models from the strings that people write: a name, a folder, ``NAME@FILE``, ``hf:``, ``onnx:`` and ``python:``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from strays.cards import Card
+from strays.errors import InputError
+from strays.model import MODEL_FILE, Model, ModelFacts
+from strays.networks.base import NETWORKS, SCHEMES, SegmentationNetwork
+from strays.networks.weights import load_state, read_weights
+from strays.registry import unknown_name
+from strays.taxonomy import TAXONOMIES, LabelClass, Taxonomy, load_taxonomy
+
+__all__ = ["DEFAULT_MODEL", "builtin_models", "choose_device", "load_model"]
+
+DEFAULT_MODEL = "swiftnet-mnv2-camvid"
+"""The built-in model that ``default`` stands for."""
+
+_BUILTIN = Path(__file__).parent / "assets" / "models"
+_BY_CLASSES = {len(one): one for one in TAXONOMIES.values()}
+_PROBED = 256
+
+
+def load_model(spec: str = "default", taxonomy: str | None = None, device: str = "auto") -> Model:
+    """Return the model that a string stands for, in evaluation mode.
+
+    Args:
+        spec: a built-in name (``default``), a folder written by ``strays train``, ``NETWORK@FILE`` with the weights of
+            a known network (``enet@weights.pth``), ``hf:ORG/ID`` or ``hf:FOLDER``, ``onnx:FILE``, or
+            ``python:package.module:factory``.
+        taxonomy: name or JSON file of the classes, where the model does not tell them; a network with 20, 19, 13 or 11
+            channels is taken for one of the built-in taxonomies otherwise.
+        device: ``auto`` takes a GPU where there is one; or ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        InputError: if there is no such model, or the taxonomy does not fit it.
+        WeightsError: if its weights are missing, damaged, unsafe, or those of another network.
+    """
+    chosen = choose_device(device)
+    model = _load(spec)
+    if taxonomy is not None:
+        facts = model.facts.model_copy(update={"taxonomy": _fitting(load_taxonomy(taxonomy), model)})
+        model = Model(model.network, facts, spec)
+    return model.to(chosen)
+
+
+def builtin_models() -> Mapping[str, ModelFacts]:
+    """Return the facts about the models that the package carries, by name."""
+    folders = sorted(path.parent for path in _BUILTIN.glob(f"*/{MODEL_FILE}"))
+    facts = [ModelFacts.model_validate_json((folder / MODEL_FILE).read_bytes()) for folder in folders]
+    return {one.name: one for one in facts}
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """Return the device of that name; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: if there is no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"no device {device!r} here: use --device cpu, or auto to take what there is") from error
+    return chosen
+
+
+def _load(spec: str) -> Model:
+    builtin = _BUILTIN / (DEFAULT_MODEL if spec == "default" else spec)
+    if (builtin / MODEL_FILE).is_file():
+        return Model.load(builtin)
+    scheme, colon, rest = spec.partition(":")
+    if colon and scheme in SCHEMES:
+        return _wrapped(SCHEMES[scheme](rest), scheme, spec)
+    name, at, file = spec.partition("@")
+    if at:
+        return _with_weights(name, Path(file).expanduser(), spec)
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        return Model.load(folder)
+    raise InputError(_no_model(spec))
+
+
+def _with_weights(name: str, file: Path, spec: str) -> Model:
+    kind = NETWORKS[name]
+    state = read_weights(file)
+    network = kind(**kind.configuration_of(state))
+    load_state(network, kind.renamed(state), str(file))
+    return _wrapped(network, name, f"{name}@{file.stem}" if file.stem else spec)
+
+
+def _wrapped(network: SegmentationNetwork, kind: str, name: str) -> Model:
+    taxonomy = network.taxonomy() or _guessed(_classes(network))
+    facts = ModelFacts(
+        name=name,
+        network=kind,
+        configuration=network.configuration,
+        taxonomy=taxonomy,
+        mean=network.normalization.mean,
+        std=network.normalization.std,
+        card=_card(network, name),
+    )
+    return Model(network, facts, name)
+
+
+def _card(network: SegmentationNetwork, name: str) -> Card:
+    return network.card.model_copy(update={"notes": f"weights from {name}"})
+
+
+def _classes(network: SegmentationNetwork) -> int:
+    known = network.configuration.get("classes") or getattr(network, "classes", None)
+    if isinstance(known, int):
+        return known
+    with torch.no_grad():
+        return int(network(torch.zeros(1, 3, _PROBED, _PROBED)).shape[1])
+
+
+def _guessed(classes: int) -> Taxonomy:
+    """Return the built-in taxonomy with so many channels, or numbered classes in shades of grey."""
+    if classes in _BY_CLASSES:
+        return _BY_CLASSES[classes]
+    shades = [round(255 * (index + 1) / (classes + 1)) for index in range(classes)]
+    numbered = (LabelClass(name=f"class {index}", colour=(one,) * 3) for index, one in enumerate(shades))
+    return Taxonomy(name=f"{classes} classes", classes=tuple(numbered))
+
+
+def _fitting(taxonomy: Taxonomy, model: Model) -> Taxonomy:
+    if len(taxonomy) != len(model.taxonomy):
+        expected = f"{model.name} has {len(model.taxonomy)} channels"
+        raise InputError(f"{expected}, but the taxonomy {taxonomy.name} has {len(taxonomy)} classes: choose another")
+    return taxonomy
+
+
+def _no_model(spec: str) -> str:
+    known = ["default", *builtin_models(), *(f"{name}@FILE" for name in NETWORKS), *(f"{one}:..." for one in SCHEMES)]
+    if spec in NETWORKS:
+        return f"{spec} is a network without weights: name them as {spec}@FILE"
+    return unknown_name("model", spec, known)

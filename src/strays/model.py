@@ -1,0 +1,180 @@
+"""A model: a segmentation network with its weights, classes, recipe and card, kept in one folder."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from strays.cards import Card
+from strays.errors import InputError
+from strays.files import make_folder, whole_file, write_text
+from strays.networks.base import NETWORKS, Configuration, Normalization, SegmentationNetwork
+from strays.networks.weights import load_state, read_weights
+from strays.prediction import Prediction
+from strays.taxonomy import Taxonomy
+
+__all__ = ["MODEL_FILE", "WEIGHTS_FILE", "Model", "ModelFacts"]
+
+MODEL_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class ModelFacts(BaseModel):
+    """What ``model.json`` holds: everything about a model but its weights.
+
+    Args:
+        name: what the model is called.
+        network: name of the network in the registry.
+        configuration: keyword arguments that build it.
+        taxonomy: the classes of its channels.
+        mean, std: its normalisation of RGB in [0, 1]; told for readers of the file, and checked when it is loaded.
+        recipe: name of the recipe it was trained by, or "".
+        detector: name of the detector that reads it best.
+        card: the facts about it.
+        training: settings and results of its training, as JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    network: str
+    configuration: Configuration
+    taxonomy: Taxonomy
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    recipe: str = ""
+    detector: str = "max-logit"
+    card: Card
+    training: dict[str, object] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Model(ModelHubMixin, library_name="strays", repo_url="", tags=["anomaly-detection", "semantic-segmentation"]):
+    """A segmentation network together with everything that is needed to use it.
+
+    ``save`` and ``load`` keep it in a folder; ``push_to_hub`` and ``from_pretrained`` on the Hugging Face hub.
+
+    Args:
+        network: the network with its weights.
+        facts: everything else about it.
+        source: the string it was loaded by.
+    """
+
+    network: SegmentationNetwork
+    facts: ModelFacts
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the model is called in results."""
+        return self.facts.name
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes of the network's channels."""
+        return self.facts.taxonomy
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next((one.device for one in self.network.parameters()), torch.device("cpu"))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network to a device, in evaluation mode, and return the model."""
+        self.network.to(device).eval()
+        return self
+
+    def predict(self, image: Tensor, size: tuple[int, int] | None = None, taps: Iterable[str] = ()) -> Prediction:
+        """Run the network on RGB images (N, 3, H, W) in [0, 1]; see ``SegmentationNetwork.predict``."""
+        return self.network.predict(image.to(self.device), size=size, taps=taps, void=self.taxonomy.void)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 over names and bytes of all weights, as hexadecimal digits."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.network.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+        """Write ``model.safetensors`` and ``model.json`` into a folder and return it.
+
+        Args:
+            folder: created where it does not exist.
+            dtype: what floating-point weights are stored as, such as ``torch.float16``; as they are by default.
+        """
+        path = make_folder(Path(folder))
+        weights = {key: _stored(value, dtype) for key, value in self.network.state_dict().items()}
+        with whole_file(path / WEIGHTS_FILE) as stream:
+            stream.write(save(weights, metadata={"format": "pt", "network": self.facts.network}))
+        write_text(path / MODEL_FILE, self.facts.model_dump_json(indent=2) + "\n")
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Return the model that ``save`` wrote into a folder, with float32 weights.
+
+        Raises:
+            InputError: if a file is missing or does not describe a model.
+            WeightsError: if the weights are damaged or those of another network.
+        """
+        path = Path(folder)
+        facts = _read_facts(path / MODEL_FILE)
+        network = NETWORKS[facts.network](**facts.configuration)
+        load_state(network, read_weights(path / WEIGHTS_FILE), str(path / WEIGHTS_FILE))
+        network.normalization = Normalization(facts.mean, facts.std)
+        return cls(network.eval(), facts, source=str(folder))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save(save_directory)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        **kwargs: object,
+    ) -> Self:
+        if Path(model_id).is_dir():
+            return cls.load(model_id)
+        files = [
+            hf_hub_download(
+                model_id,
+                name,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
+            for name in (MODEL_FILE, WEIGHTS_FILE)
+        ]
+        return cls.load(Path(files[0]).parent)
+
+
+def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    kept = value.detach().cpu().contiguous()
+    return kept.to(dtype) if dtype is not None and kept.is_floating_point() else kept
+
+
+def _read_facts(path: Path) -> ModelFacts:
+    if not path.is_file():
+        raise InputError(f"{path.parent} is not a model directory: it holds no {MODEL_FILE}")
+    try:
+        return ModelFacts.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"{path} does not describe a model: {where}: {first['msg']}") from error

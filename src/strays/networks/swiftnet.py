@@ -1,0 +1,129 @@
+"""SwiftNet with a single scale and spatial pyramid pooling: a light decoder on an encoder chosen by name."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from strays.cards import Card
+from strays.networks.base import Configuration, SegmentationNetwork, StateDict, register_network
+from strays.networks.encoders import ENCODERS
+
+__all__ = ["SpatialPyramidPooling", "SwiftNet", "SwiftNetMobileNetV2", "Upsampling", "brc", "resized"]
+
+_WIDTH = 128
+_POOLED = 42
+_GRIDS = (8, 4, 2)
+_POOLING_MOMENTUM = 0.005
+
+
+def brc(inputs: int, outputs: int, kernel: int, momentum: float = 0.1, bias: bool = False) -> nn.Sequential:
+    """Return the unit of SwiftNet: batch norm, ReLU, convolution (padding k // 2)."""
+    norm = nn.BatchNorm2d(inputs, momentum=momentum)
+    return nn.Sequential(norm, nn.ReLU(), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias))
+
+
+def resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a map (N, C, h, w) at another (H, W), bilinear with ``align_corners=False``."""
+    return functional.interpolate(x, size=list(size), mode="bilinear", align_corners=False)
+
+
+class SpatialPyramidPooling(nn.Module):
+    """Averages over 8, 4 and 2 rows, as many columns as keep the cells square, beside the features themselves."""
+
+    def __init__(self, inputs: int, outputs: int = _WIDTH) -> None:
+        super().__init__()
+        self.reduce = brc(inputs, _WIDTH, 1, _POOLING_MOMENTUM)
+        self.levels = nn.ModuleList(brc(_WIDTH, _POOLED, 1, _POOLING_MOMENTUM) for _ in _GRIDS)
+        self.fuse = brc(_WIDTH + _POOLED * len(_GRIDS), outputs, 1, _POOLING_MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, outputs, h, w) for features (N, inputs, h, w)."""
+        x = self.reduce(x)
+        height, width = x.shape[-2:]
+        parts = [x]
+        for rows, level in zip(_GRIDS, self.levels, strict=True):
+            columns = max(1, round(rows * width / height))
+            pooled = functional.adaptive_avg_pool2d(x, (rows, columns))
+            parts.append(resized(level(pooled), (height, width)))
+        fused: Tensor = self.fuse(torch.cat(parts, dim=1))
+        return fused
+
+
+class Upsampling(nn.Module):
+    """One step of the decoder: enlarge, add the projected skip connection, blend."""
+
+    def __init__(self, skip: int, width: int = _WIDTH) -> None:
+        super().__init__()
+        self.bottleneck = brc(skip, width, 1)
+        self.blend = brc(width, width, 3)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Return (N, width, h, w) at the size of ``skip`` (N, C, h, w)."""
+        projected = self.bottleneck(skip)
+        blended: Tensor = self.blend(resized(x, projected.shape[-2:]) + projected)
+        return blended
+
+
+@register_network("swiftnet-rn18")
+class SwiftNet(SegmentationNetwork):
+    """SwiftNet: encoder, spatial pyramid pooling, three upsampling steps, logits at stride 4.
+
+    Reference: Oršić et al., In Defense of Pre-Trained ImageNet Architectures for Real-Time Semantic Segmentation of
+    Road-Driving Images, CVPR 2019.
+
+    Args:
+        classes: number of output channels.
+        encoder: ``resnet18`` (11,797,071 parameters with 19 classes) or ``mobilenet-v2``.
+    """
+
+    card = Card(
+        title="SwiftNet",
+        summary="A real-time network: light encoder, spatial pyramid pooling, three lateral upsampling steps.",
+        paper="In Defense of Pre-Trained ImageNet Architectures for Real-Time Semantic Segmentation",
+        year=2019,
+        url="https://arxiv.org/abs/1903.08469",
+    )
+    stride = 4
+
+    def __init__(self, classes: int = 19, encoder: str = "resnet18") -> None:
+        super().__init__()
+        self.configuration: Configuration = {"classes": classes, "encoder": encoder}
+        self.encoder = ENCODERS[encoder]()
+        self.normalization = self.encoder.normalization
+        *skips, deepest = self.encoder.channels
+        self.pooling = SpatialPyramidPooling(deepest)
+        self.upsamplings = nn.ModuleList(Upsampling(skip) for skip in reversed(skips))
+        self.classifier = brc(_WIDTH, classes, 1, bias=True)
+        stages = {f"stage{index}": f"encoder.{path}" for index, path in enumerate(self.encoder.stages, start=1)}
+        self.tap_modules = {**stages, "pooling": "pooling", "decoder": "upsamplings.2"}
+
+    @classmethod
+    def configuration_of(cls, state: StateDict) -> Configuration:
+        """Return classes and encoder of a checkpoint of ours."""
+        classifier = state.get("classifier.2.weight")
+        encoder = "mobilenet-v2" if any(key.startswith("encoder.features.") for key in state) else "resnet18"
+        return {"classes": 19 if classifier is None else classifier.shape[0], "encoder": encoder}
+
+    def logits(self, normalized: Tensor) -> Tensor:
+        """Return class logits (N, K, H / 4, W / 4) of normalised images (N, 3, H, W)."""
+        *skips, deepest = self.encoder(normalized)
+        x = self.pooling(deepest)
+        for upsampling, skip in zip(self.upsamplings, reversed(skips), strict=True):
+            x = upsampling(x, skip)
+        logits: Tensor = self.classifier(x)
+        return logits
+
+
+@register_network("swiftnet-mnv2")
+class SwiftNetMobileNetV2(SwiftNet):
+    """SwiftNet on MobileNetV2: 2,904,759 parameters with 11 classes, a quarter of those of SwiftNet-RN18.
+
+    Args:
+        classes: number of output channels.
+        encoder: name of the encoder.
+    """
+
+    def __init__(self, classes: int = 19, encoder: str = "mobilenet-v2") -> None:
+        super().__init__(classes, encoder)

@@ -1,0 +1,157 @@
+"""What goes into a report: plain values, whoever measured them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from strays.drawing import ColourScale
+from strays.errors import InputError
+from strays.metrics.curves import Curve
+from strays.scene import resize_image, resize_map
+
+__all__ = ["PANEL_WIDTH", "Histogram", "Panel", "Report", "ReportRow", "Skipped"]
+
+PANEL_WIDTH = 640
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """How often each score occurs among inlier and among anomaly pixels.
+
+    Args:
+        edges: (B + 1,) rising bounds of the bins, in the detector's own unit.
+        inliers: (B,) pixel counts.
+        anomalies: (B,) pixel counts.
+
+    Raises:
+        InputError: if the lengths do not fit together or the edges do not rise.
+    """
+
+    edges: NDArray[np.floating]
+    inliers: NDArray[np.integer]
+    anomalies: NDArray[np.integer]
+
+    def __post_init__(self) -> None:
+        bins = len(self.edges) - 1
+        if bins < 1 or len(self.inliers) != bins or len(self.anomalies) != bins:
+            found = f"{len(self.edges)} edges, {len(self.inliers)} and {len(self.anomalies)} counts"
+            raise InputError(f"a histogram of B bins has B + 1 edges and twice B counts, got {found}")
+        if not (np.isfinite(self.edges).all() and (np.diff(self.edges) > 0).all()):
+            raise InputError("the edges of a histogram must be finite and rise")
+
+    @property
+    def anomaly_share(self) -> float | None:
+        """Share of the anomaly pixels among all that count, or None where there are no pixels."""
+        anomalies, inliers = int(self.anomalies.sum()), int(self.inliers.sum())
+        return anomalies / (anomalies + inliers) if anomalies + inliers else None
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One frame worth looking at, shown as image, score and ground truth side by side.
+
+    Args:
+        kind: ``"miss"`` for an anomaly that scores low, ``"false alarm"`` for normal road that scores high.
+        name: what the frame is called in its data set.
+        caption: what to see, in plain words.
+        image: uint8 (H, W, 3) RGB.
+        score: float32 (H, W).
+        mask: uint8 (H, W) anomaly mask.
+        scale: the colour scale, one for all panels of a data set and detector.
+        threshold: the score whose contour is drawn.
+        metrics: numbers of this frame alone, fractions in [0, 1].
+    """
+
+    kind: Literal["miss", "false alarm"]
+    name: str
+    caption: str
+    image: NDArray[np.uint8]
+    score: NDArray[np.float32]
+    mask: NDArray[np.uint8]
+    scale: ColourScale
+    threshold: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def shrunk(self, width: int = PANEL_WIDTH) -> "Panel":
+        """Return the panel with arrays of at most ``width`` columns: keep this one while a benchmark runs."""
+        height, full = self.mask.shape
+        if full <= width:
+            return self
+        size = (max(1, round(height * width / full)), width)
+        score = Image.fromarray(self.score).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        image, mask = resize_image(self.image, size), resize_map(self.mask, size)
+        return replace(self, image=image, score=np.asarray(score), mask=mask)
+
+
+@dataclass(frozen=True, eq=False)
+class ReportRow:
+    """The result of one detector with one model on one data set.
+
+    Args:
+        model: name of the model.
+        detector: name of the detector.
+        dataset: name of the data set.
+        metrics: fractions in [0, 1] by name; ``threshold`` is a score.
+        protocol: how they were measured. ``size``, ``network_size``, ``aggregation``, ``images``, ``anomaly_free`` and
+            ``pixels`` (a number, or a mapping from kind to number) are shown at first sight, the rest on request.
+        curve: the points of the curves, or None.
+        histogram: the distribution of the scores, or None.
+        panels: the worst misses and false alarms.
+
+    Example:
+        >>> ReportRow("enet", "energy", "road", {"AP": 0.27}, {"images": 10}).anomaly_share is None
+        True
+    """
+
+    model: str
+    detector: str
+    dataset: str
+    metrics: Mapping[str, float]
+    protocol: Mapping[str, object]
+    curve: Curve | None = None
+    histogram: Histogram | None = None
+    panels: Sequence[Panel] = ()
+
+    @property
+    def anomaly_share(self) -> float | None:
+        """Share of the anomaly pixels among all that count: the AP of a detector that guesses. None if unknown."""
+        if self.curve is not None:
+            return float(self.curve.precision[-1])
+        return None if self.histogram is None else self.histogram.anomaly_share
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that is in no number, and why."""
+
+    dataset: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that a report shows.
+
+    Args:
+        title: the heading.
+        rows: the results; models, detectors and data sets appear in the order of their first row.
+        created: when they were measured.
+        versions: library versions by name.
+        command: the command that measures them again.
+        skipped: images that could not be read.
+        weights: SHA-256 of the weights by model.
+    """
+
+    title: str
+    rows: Sequence[ReportRow]
+    created: datetime
+    versions: Mapping[str, str]
+    command: str
+    skipped: Sequence[Skipped] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)

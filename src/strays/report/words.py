@@ -1,0 +1,115 @@
+"""What each metric means, in words for people who do not live in this field."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Metric", "explain"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of a table.
+
+    Args:
+        name: as in the results.
+        title: written out.
+        better: which direction is better, or None where there is none.
+        words: what it says about a detector.
+        unit: whether the value is a fraction, shown per cent, or a score in the detector's own unit.
+    """
+
+    name: str
+    title: str
+    better: Literal["higher", "lower"] | None
+    words: str
+    unit: Literal["fraction", "score"] = "fraction"
+
+    @property
+    def arrow(self) -> str:
+        """Up or down, the better direction."""
+        return {"higher": "↑", "lower": "↓", None: ""}[self.better]
+
+
+def _known(name: str, title: str, words: str) -> Metric:
+    return Metric(name, title, "higher", words)
+
+
+KNOWN = {
+    one.name.lower(): one
+    for one in (
+        _known(
+            "AP",
+            "average precision",
+            "How clean the alarms are, averaged over all thresholds from the strictest to the one that finds every "
+            "anomaly pixel. Guessing gets the share of the anomaly pixels, so compare within one data set only.",
+        ),
+        _known(
+            "AUROC",
+            "area under the ROC curve",
+            "How often a random anomaly pixel scores higher than a random normal pixel. Guessing gets 50 %. Where "
+            "anomalies are rare it flatters: look at AP as well.",
+        ),
+        _known(
+            "F1",
+            "best F1",
+            "Precision and recall in one number (their harmonic mean) at the threshold where it is largest. That "
+            "threshold is picked with the ground truth at hand, so it is the best case.",
+        ),
+        _known(
+            "mIoU",
+            "mean intersection over union",
+            "How well the ordinary classes are segmented: overlap of prediction and truth, averaged over classes.",
+        ),
+        _known("accuracy", "pixel accuracy", "Share of the pixels whose ordinary class is predicted correctly."),
+        _known(
+            "sIoU",
+            "segment-wise intersection over union",
+            "How much of each anomalous object is covered by the regions found on it, averaged over objects.",
+        ),
+        _known(
+            "PPV",
+            "positive predictive value of segments",
+            "How much of each region that was found lies on an anomalous object, averaged over regions.",
+        ),
+        _known(
+            "mean_F1",
+            "mean F1 over segments",
+            "Objects found against objects missed and regions found for nothing, averaged over eleven demands on the "
+            "overlap from 25 % to 75 %.",
+        ),
+        Metric(
+            "threshold",
+            "threshold of the best F1",
+            None,
+            "The score at and above which a pixel counts as anomalous for the best F1, in the detector's own unit.",
+            "score",
+        ),
+    )
+}
+ALIASES = {"f1*": "mean_f1", "mean f1": "mean_f1", "best_f1": "f1", "fpr": "fpr95"}
+
+
+def explain(name: str) -> Metric:
+    """Return what is known about a metric of that name; one that is not known has no better direction.
+
+    Example:
+        >>> explain("FPR95").better, explain("AP").arrow, explain("my score").better
+        ('lower', '↑', None)
+    """
+    key = ALIASES.get(name.lower(), name.lower())
+    rate = re.fullmatch(r"fpr(\d+)", key)
+    if rate:
+        return _false_positives(name, rate[1])
+    if key not in KNOWN:
+        return Metric(name, name, None, "")
+    known = KNOWN[key]
+    return Metric(name, known.title, known.better, known.words, known.unit)
+
+
+def _false_positives(name: str, recall: str) -> Metric:
+    words = (
+        f"Share of the normal pixels that raise an alarm once the threshold is low enough to find {recall} % of the "
+        "anomaly pixels: what it costs to miss almost nothing."
+    )
+    return Metric(name, f"false-positive rate at {recall} % recall", "lower", words)

@@ -1,0 +1,122 @@
+"""One pass of a network per image, read by any number of detectors."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from strays.detectors.base import Detector, upsampled
+from strays.detectors.build import build_detector
+from strays.errors import InputError
+from strays.model import Model
+from strays.scene import resize_image
+
+__all__ = ["Scored", "Scorer", "as_tensor", "parse_size"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a scorer makes of one image.
+
+    Args:
+        scores: by detector, float32 (H, W) at the size of the image, larger = more anomalous.
+        labels: uint8 (H, W) predicted classes, the void class aside.
+        milliseconds: time for network and detectors together.
+        detector_milliseconds: time for each detector on top of the network.
+    """
+
+    scores: Mapping[str, NDArray[np.float32]]
+    labels: NDArray[np.uint8]
+    milliseconds: float
+    detector_milliseconds: Mapping[str, float]
+
+
+class Scorer:
+    """A model and its detectors, ready for images.
+
+    Args:
+        model: the model.
+        detectors: the detectors by the names their results shall have.
+        network_size: (H, W) that images are resized to before the network sees them; scores keep the image's size.
+    """
+
+    def __init__(
+        self, model: Model, detectors: Mapping[str, Detector], network_size: tuple[int, int] | None = None
+    ) -> None:
+        self.model = model
+        self.detectors = {name: detector.to(model.device).eval() for name, detector in detectors.items()}
+        self.network_size = network_size
+        self.taps = frozenset[str]().union(*(detector.taps() for detector in detectors.values()))
+
+    @classmethod
+    def build(cls, model: Model, detectors: Sequence[str] = (), network_size: tuple[int, int] | None = None) -> Self:
+        """Return a scorer for detectors in words, such as ``energy:temperature=2``; by default the model's own one."""
+        names = list(dict.fromkeys(detectors)) or [model.facts.detector]
+        return cls(model, {name: build_detector(name) for name in names}, network_size)
+
+    @torch.no_grad()
+    def __call__(self, image: NDArray[np.uint8]) -> Scored:
+        """Score an RGB image (H, W, 3).
+
+        Raises:
+            InputError: if network and detectors do not fit together, or a score is NaN or infinite.
+        """
+        started = time.perf_counter()
+        size = image.shape[0], image.shape[1]
+        seen = image if self.network_size is None else resize_image(image, self.network_size)
+        prediction = self.model.predict(as_tensor(seen), size, self.taps)
+        if seen is not image:
+            prediction = replace(prediction, image=as_tensor(image).to(self.model.device))
+        labels = _labels(prediction.logits, self.model.taxonomy.void, size)
+        scores, times = {}, {}
+        for name, detector in self.detectors.items():
+            before = time.perf_counter()
+            scores[name] = _checked(detector(prediction)[0], name)
+            times[name] = 1000 * (time.perf_counter() - before)
+        return Scored(scores, labels, 1000 * (time.perf_counter() - started), times)
+
+
+def as_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """Return an RGB image (H, W, 3) uint8 as a batch of one, (1, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of ``HxW``.
+
+    Raises:
+        InputError: if the text is something else.
+
+    Example:
+        >>> parse_size("512x1024")
+        (512, 1024)
+    """
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) > 0 and int(width) > 0):
+        raise InputError(f"expected a size as HEIGHTxWIDTH, such as 512x1024, got {text!r}")
+    return int(height), int(width)
+
+
+def _labels(logits: Tensor, void: int | None, size: tuple[int, int]) -> NDArray[np.uint8]:
+    known = logits.clone()
+    if void is not None:
+        known[:, void] = -torch.inf
+    return upsampled(known, size).argmax(1)[0].to(torch.uint8).cpu().numpy()
+
+
+def _checked(score: Tensor, detector: str) -> NDArray[np.float32]:
+    values = score.float().cpu().numpy()
+    broken = int(np.count_nonzero(~np.isfinite(values)))
+    if broken:
+        raise InputError(
+            f"{detector}: {broken} of {values.size} scores are NaN or infinite: look for damaged weights, or for an "
+            "overflow of the network in half precision"
+        )
+    return values

@@ -1,0 +1,37 @@
+"""How well a network tells the known classes apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from strays.data.base import SceneSet
+from strays.metrics import ClosedSetResult, ConfusionMatrix
+from strays.networks.base import SegmentationNetwork
+from strays.scene import Scene
+
+__all__ = ["closed_set_metrics", "predicted_labels"]
+
+
+def predicted_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the class of every pixel (N, H, W), from logits (N, K, h, w) enlarged bilinearly."""
+    return functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False).argmax(1)
+
+
+@torch.no_grad()
+def closed_set_metrics(
+    network: SegmentationNetwork, scenes: SceneSet | Sequence[Scene], classes: int, device: torch.device
+) -> ClosedSetResult:
+    """Return mIoU, accuracy and IoU per class over all labelled pixels of the scenes, each at its own size."""
+    training = network.training
+    network.eval()
+    matrix = ConfusionMatrix(classes)
+    for scene in scenes:
+        image = torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1)))[None].to(device) / 255
+        labels = predicted_labels(network(image), scene.size)[0]
+        if scene.labels is not None:
+            matrix.update(labels.cpu(), scene.labels)
+    network.train(training)
+    return matrix.compute()
