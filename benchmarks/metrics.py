@@ -7,13 +7,13 @@ Run it with nothing else on the machine: ``python benchmarks/metrics.py --frames
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -197,13 +197,24 @@ def compare(names: list[str], count: int, size: tuple[int, int]) -> dict[str, Ro
 def peak_memory(name: str, count: int, size: tuple[int, int]) -> int:
     """Return how many bytes this process needed at most beyond what making the frames takes."""
     tool = TOOLS[name]()
+    resident_peak(reset=True)
     for _ in frames(3, size):
         pass
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_peak(reset=True)
     for scores, mask in frames(count, size):
         tool.update(scores, mask)
     tool.compute()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return resident_peak() - before
+
+
+def resident_peak(reset: bool = False) -> int:
+    """Return the peak of this process's resident memory in bytes, and on request start to measure it anew (Linux)."""
+    # Not getrusage: its peak is handed down from the process that started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    return 1024 * peak
 
 
 def memory_in_process(name: str, count: int, size: tuple[int, int]) -> float:

@@ -55,7 +55,7 @@ class ModelFacts(BaseModel):
     training: dict[str, object] = {}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Model(ModelHubMixin, library_name="strays", repo_url="", tags=["anomaly-detection", "semantic-segmentation"]):
     """A segmentation network together with everything that is needed to use it.
 

@@ -127,7 +127,7 @@ class ScoreMap:
         with whole_file(paths.score) as stream:
             np.save(stream, self.score)
         with whole_file(paths.overlay) as stream:
-            self.overlay(threshold, scale).save(stream, "JPEG", quality=JPEG_QUALITY)
+            self.overlay(threshold, scale).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
         return paths
 
     def _repr_png_(self) -> bytes:

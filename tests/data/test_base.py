@@ -89,7 +89,9 @@ def test_a_mask_of_another_size_names_both_sizes(three: FrameSet, save: Save) ->
 
 def test_a_mask_with_value_seven(three: FrameSet, save: Save, stripes: Stripes) -> None:
     path = save("b_m.png", stripes(0, 7))
-    with pytest.raises(InputError, match=r"undeclared value 7 \(48 pixels\) in the anomaly mask, expected 0 inlier") as caught:
+    with pytest.raises(
+        InputError, match=r"undeclared value 7 \(48 pixels\) in the anomaly mask, expected 0 inlier"
+    ) as caught:
         three[1]
     assert str(caught.value).startswith(f"{path}: ")
 
@@ -100,7 +102,9 @@ def test_an_image_that_exif_turned_says_so(three: FrameSet, photo: NDArray[np.ui
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(photo).save(three.frames[0].image, exif=exif)
-    with pytest.raises(InputError, match=r"for an image of 8x12 .*turned by its EXIF orientation and the label map is not"):
+    with pytest.raises(
+        InputError, match=r"for an image of 8x12 .*turned by its EXIF orientation and the label map is not"
+    ):
         three[0]
 
 

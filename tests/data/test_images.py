@@ -258,7 +258,9 @@ def test_maps_are_never_turned(tmp_path: Path) -> None:
 
 def test_maps_with_other_content_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[7, 26001]], np.uint16)).save(tmp_path / "ids.png")
-    with pytest.raises(InputError, match=r"ids\.png: value 26001 in a map, 1 pixels .*; .*name the class labels instead"):
+    with pytest.raises(
+        InputError, match=r"ids\.png: value 26001 in a map, 1 pixels .*; .*name the class labels instead"
+    ):
         read_map(tmp_path / "ids.png")
     Image.fromarray(picture()).save(tmp_path / "colour.png")
     with pytest.raises(InputError, match=r"colour\.png: expected one number per pixel, found colours \(RGB\); name"):

@@ -27,7 +27,9 @@ def names(*sources: str | Path) -> list[str]:
 
 
 def test_a_folder_with_subfolders_in_natural_order(touch: Touch) -> None:
-    root = touch("img10.png", "img2.JPG", "a/9.webp", "b/x/1.tif", "a/10.bmp", "notes.txt", ".hidden/0.png", "._img2.jpg")
+    root = touch(
+        "img10.png", "img2.JPG", "a/9.webp", "b/x/1.tif", "a/10.bmp", "notes.txt", ".hidden/0.png", "._img2.jpg"
+    )
     found = find_images([root])
     assert [source.path.relative_to(root).as_posix() for source in found] == [
         "img2.JPG",
@@ -90,7 +92,7 @@ def test_nothing_found_says_what_was_looked_for(touch: Touch) -> None:
     with pytest.raises(InputError, match="found no files at all"):
         find_images([f"{root}/*.webp"])
     (root / "empty").mkdir()
-    with pytest.raises(InputError, match="no images in .*empty: .*found no files at all"):
+    with pytest.raises(InputError, match=r"no images in .*empty: .*found no files at all"):
         find_images([root / "empty"])
     with pytest.raises(InputError, match="got none: name at least one"):
         find_images([])

@@ -37,13 +37,15 @@ def test_an_undeclared_value_names_file_value_pixels_and_fix() -> None:
 
 def test_many_undeclared_values_are_a_smoothed_map() -> None:
     raw = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    with pytest.raises(InputError, match=r"11 \(1 pixels\), .* and 240 more .* classes 0-10, ignore 255; .*use the orig"):
+    with pytest.raises(
+        InputError, match=r"11 \(1 pixels\), .* and 239 more .* classes 0-10, ignore 255; .*use the orig"
+    ):
         LabelMap.indices(11).convert(raw, PATH)
 
 
 def test_hints_say_what_a_value_probably_is() -> None:
     declared = MaskMap(hints={2: "2 is what another set uses: open it as other=PATH"})
-    with pytest.raises(InputError, match="; 2 is what another set uses: open it as other=PATH$"):
+    with pytest.raises(InputError, match=r"; 2 is what another set uses: open it as other=PATH$"):
         declared.convert(np.array([[0, 2]], np.uint8), PATH)
 
 

@@ -198,6 +198,14 @@ def test_histogram_counts_every_pixel_once(exact):
         assert np.abs(counts - expected).sum() <= (0 if exact else 0.001) * mask.size + 2
 
 
+def test_histogram_of_one_score_has_width():
+    histogram = PixelMetrics(exact=True).update(np.float32([3, 3, 3]), np.uint8([0, 0, 1])).histogram(4)
+    assert histogram.edges.tolist() == [2.5, 2.75, 3.0, 3.25, 3.5]
+    assert (histogram.inliers.tolist(), histogram.anomalies.tolist()) == ([0, 0, 2, 0], [0, 0, 1, 0])
+    with pytest.raises(InputError, match="at least 1"):
+        PixelMetrics().histogram(0)
+
+
 def test_result_is_json_and_named_after_the_rate():
     result = PixelMetrics(tpr=0.995).update(np.float32([0, 1]), np.uint8([0, 1])).compute()
     assert json.loads(json.dumps(result))["FPR99.5"] == 0.0

@@ -31,24 +31,25 @@ def distributions() -> dict[str, set[str]]:
     return {module: {canonical(one) for one in found} for module, found in packages_distributions().items()}
 
 
-def imports(body: list[ast.stmt], deep: bool) -> Iterator[str]:
-    """The top-level names that statements import; those inside functions only where ``deep``."""
-    for node in body:
-        if isinstance(node, ast.Import):
-            yield from (one.name.partition(".")[0] for one in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield str(node.module).partition(".")[0]
-        elif deep or not (isinstance(node, ast.FunctionDef) or for_types_only(node)):
-            yield from imports([one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)], deep)
+def imports(node: ast.AST, deep: bool) -> Iterator[str]:
+    """The top-level names that a module imports; those inside functions only where ``deep``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (one.name.partition(".")[0] for one in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield str(child.module).partition(".")[0]
+        elif deep or not waits(child):
+            yield from imports(child, deep)
 
 
-def for_types_only(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+def waits(node: ast.AST) -> bool:
+    """Whether what a statement holds is not run when its module is imported."""
+    return isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
 
 
 def undeclared(path: Path, declared: set[str], deep: bool) -> set[str]:
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    foreign = set(imports(body, deep)) - sys.stdlib_module_names - {"strays"}
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    foreign = set(imports(module, deep)) - sys.stdlib_module_names - {"strays"}
     return {name for name in foreign if not distributions().get(name, {canonical(name)}) & declared}
 
 

@@ -251,6 +251,7 @@ class DatasetReader(ABC):
         name: what the reader is registered as.
         default_split: the split that is usually evaluated; None where the data set has no parts.
         generic: whether it takes anybody's files of a kind rather than one data set.
+        fallback: whether its claims count only where no other reader has one.
         needs_folder: whether there is something to read; scenes can also be rendered.
     """
 
@@ -259,6 +260,7 @@ class DatasetReader(ABC):
     name: ClassVar[str] = ""
     default_split: ClassVar[str | None] = None
     generic: ClassVar[bool] = False
+    fallback: ClassVar[bool] = False
     needs_folder: ClassVar[bool] = True
 
     @classmethod

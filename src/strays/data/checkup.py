@@ -76,7 +76,7 @@ class Tally:
     readable: int = 0
     without_anomaly: int = 0
     coloured: int = 0
-    misnamed: int = 0
+    misnamed: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     headers: Counter[tuple[str, str]] = field(default_factory=Counter)
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
@@ -87,11 +87,11 @@ class Tally:
         self.frames += 1
         self.readable += not report.problems
         self.coloured += report.coloured
-        self.misnamed += report.misnamed
         if report.size is not None:
             self.sizes[report.size] += 1
         if report.header is not None:
             self.headers[report.header.format, report.header.mode] += 1
+            self.misnamed[report.header.format] += report.misnamed
         if report.labels is not None:
             self.labels += report.labels
         if report.mask is not None:

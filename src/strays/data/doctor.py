@@ -88,7 +88,7 @@ def _examine_as(
         notes += _notes(frames, tally)
         names = frames.taxonomy.names if frames.taxonomy else ()
         reports.append(tally.report(frames.split, reader.facts.frames.get(frames.split), names))
-    notes += _unread(folder, sets)
+    notes += [*_unread(folder, sets), *(_inside(folder) if reader.generic else ())]
     title, shown = reader.card.title, evidence or f"named as {name}"
     return Diagnosis(str(folder), name, title, shown, tuple(reports), tuple(everything), tuple(notes))
 
@@ -132,11 +132,14 @@ def _anyway(reader: type[DatasetReader], folder: Path, split: str | None) -> Fra
 def _check_all(frames: FrameSet, count: _Count) -> tuple[Tally, list[Problem]]:
     tally = Tally()
     problems: list[Problem] = []
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:  # decoders release the interpreter's lock
+    pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))  # decoders release the interpreter's lock
+    try:
         for report in pool.map(lambda frame: check_frame(frames, frame), frames.frames):
             tally.add(report)
             problems += report.problems
             count.step()
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted examination ends at once
     if swapped := _swapped(frames, tally):
         return tally, [swapped]
     return tally, problems
@@ -207,9 +210,9 @@ def _percent(shares: Mapping[str, float]) -> str:
 
 def _notes(frames: FrameSet, tally: Tally) -> Iterator[str]:
     part = f"{frames.split}: " if frames.split else ""
-    if tally.misnamed:
-        kinds = " and ".join(sorted({kind for kind, _ in tally.headers}))
-        yield f"{part}{tally.misnamed} images hold {kinds} under another suffix; they are read by content"
+    for kind, count in tally.misnamed.items():
+        if count:
+            yield f"{part}{count} images hold {kind} under another suffix; they are read by content"
     shares = tally.mask_shares()
     if shares and shares["anomaly"] > 0.5:
         yield f"{part}more than half of all pixels are anomalous: are inlier and anomaly exchanged?"
@@ -219,6 +222,14 @@ def _notes(frames: FrameSet, tally: Tally) -> Iterator[str]:
     absent = [name for name, share in tally.label_shares(names).items() if not share and name != "ignore"]
     if absent:
         yield f"{part}no pixel of {', '.join(absent)}"
+
+
+def _inside(folder: Path) -> Iterator[str]:
+    """Yield the public data set that a folder of anybody's images is a part of."""
+    for above in folder.resolve().parents[:2]:
+        claims = recognise(above, generic=False)
+        if len(claims) == 1:
+            yield f"this is a part of {claims[0].dataset}: point at {above} for its labels and splits"
 
 
 def _unread(folder: Path, sets: Sequence[FrameSet]) -> Iterator[str]:

@@ -119,6 +119,7 @@ class FramesReader(DatasetReader):
         title="Frames", summary="Images without labels or masks, such as the frames of a drive."
     )
     generic: ClassVar[bool] = True
+    fallback: ClassVar[bool] = True
 
     @classmethod
     def open(cls, folder: Path, split: str | None = None) -> FrameSet:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from strays.data.base import DATASETS, Recognition, SceneSet
+from strays.data.base import DATASETS, DatasetReader, Recognition, SceneSet
 from strays.data.sources import missing_path, natural_key, summarize_files
 from strays.errors import InputError
 
@@ -72,7 +72,8 @@ def recognise(folder: Path, generic: bool = True) -> list[Recognition]:
         return []
     readers = [reader for reader in DATASETS.values() if generic or not reader.generic]
     claims = [claim for reader in readers if (claim := reader.recognise(folder)) is not None]
-    return [claim for claim in claims if claim.certain] or claims
+    certain = [claim for claim in claims if claim.certain]
+    return certain or [claim for claim in claims if not DATASETS[claim.dataset].fallback] or claims
 
 
 def sole_claim(folder: Path, claims: list[Recognition]) -> Recognition:
@@ -123,12 +124,19 @@ def _open_named(name: str, path: Path, split: str | None) -> SceneSet:
     try:
         return reader.open(path, split)
     except InputError as error:
-        if reader.splits(path):
-            raise
-        hint = next((other for other, claim in nearby(path) if claim.dataset == name), None)
+        hint = (
+            None if _holds(reader, path) else next((one for one, claim in nearby(path) if claim.dataset == name), None)
+        )
         if hint is None:
             raise
         raise InputError(f"{error}; point at {hint}: {name}={hint}") from error
+
+
+def _holds(reader: type[DatasetReader], path: Path) -> bool:
+    try:
+        return bool(reader.splits(path))
+    except InputError:
+        return True
 
 
 def _way_out(folder: Path) -> str:

@@ -68,7 +68,7 @@ def as_array(values: Tensor | NDArray[np.generic]) -> NDArray[np.generic]:
 def check_shapes(first: tuple[int, ...], second: tuple[int, ...], name: str, other: str) -> None:
     """Refuse two arrays of different shapes."""
     if first != second:
-        raise InputError(f"expected {name} and {other} of one shape, got {first} and {second}: resize the scores")
+        raise InputError(f"expected {name} and {other} of one shape, got {first} and {second}: resize the {name}")
 
 
 def check_metric(state: State, name: str) -> None:

@@ -11,7 +11,7 @@ from strays.errors import InputError
 from strays.metrics.arrays import Floats, State, check_metric, read_pixels
 from strays.metrics.bounds import Bounds, ap_bounds, auroc_bounds, fpr_bounds
 from strays.metrics.curves import Curve, FprRule, check_fpr_rule
-from strays.metrics.stores import AllScores, KeyHistogram, Ranked, ScoreStore
+from strays.metrics.stores import AllScores, KeyHistogram, ScoreStore
 from strays.scene import ANOMALY, INLIER
 from strays.taxonomy import IGNORE
 
@@ -174,12 +174,21 @@ class PixelMetrics:
         return Curve(ranked.thresholds(), counts.tpr, counts.fpr, counts.precision)
 
     def histogram(self, bins: int = 100) -> PixelHistogram:
-        """Return counts on ``bins`` intervals of one width over the observed scores; raises like ``compute``."""
+        """Return counts on ``bins`` intervals of one width over the observed scores.
+
+        Where all scores are equal the intervals cover one unit around them.
+
+        Raises:
+            InputError: like ``compute``, and if there is less than one interval.
+        """
+        if bins < 1:
+            raise InputError(f"expected at least 1 interval, got {bins}")
         ranked = self._store.ranked()
         scores = ranked.thresholds()
-        edges = np.linspace(scores[-1], scores[0], bins + 1)
+        edges = np.histogram_bin_edges(scores[[-1, 0]], bins)
         inside = np.clip(np.searchsorted(edges, scores, "right") - 1, 0, bins - 1)
-        return PixelHistogram(edges, *(_summed(inside, kind, bins) for kind in _kinds(ranked)))
+        kinds = (ranked.counts.inliers, ranked.counts.anomalies)
+        return PixelHistogram(edges, *(_summed(inside, counts, bins) for counts in kinds))
 
     def state(self) -> State:
         """Return what was gathered as arrays for ``np.savez_compressed``, compact."""
@@ -196,10 +205,6 @@ class PixelMetrics:
         metrics = cls(settings.exact, settings.tpr, settings.fpr_rule)
         metrics._store.restore(state)
         return metrics
-
-
-def _kinds(ranked: Ranked) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return ranked.counts.inliers, ranked.counts.anomalies
 
 
 def _summed(inside: NDArray[np.int64], counts: NDArray[np.int64], bins: int) -> NDArray[np.int64]:

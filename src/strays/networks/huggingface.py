@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HuggingFaceNetwork", "compose_masks", "load_huggingface"]
 
-_ONE_SIZE = ("eomt", "eomt_dinov3", "beit", "data2vec-vision")
-_MULTIPLES = {"mask2former": 32, "maskformer": 32, "upernet": 32}
+_ONE_SIZE = ("eomt", "eomt_dinov3", "beit", "data2vec-vision", "dpt")
+_ANY_SIZE = ("segformer",)
+_DEEPEST_STRIDE = 32
 _FITS = ("pad", "slide")
 _PROBE = 128
 _CHUNK = 2**24
@@ -64,12 +65,12 @@ def compose_masks(masks: MaskPrediction, size: tuple[int, int]) -> Tensor:
         >>> compose_masks(masks, (10, 10))[0, :, 0, 0]
         tensor([0.2500, 0.2500, 0.2500])
     """
-    weights = masks.class_logits.softmax(-1)[..., :-1]
+    weights = masks.class_logits.float().softmax(-1)[..., :-1]
     height, width = size
     group = max(1, _CHUNK // (len(weights) * height * width))
     scores = weights.new_zeros(len(weights), weights.shape[-1], height, width)
     for some, logits in zip(torch.split(weights, group, 1), torch.split(masks.mask_logits, group, 1), strict=True):
-        scores = scores + torch.einsum("nqk,nqhw->nkhw", some, _resized(logits, size).sigmoid())
+        scores = scores + torch.einsum("nqk,nqhw->nkhw", some, _resized(logits.float(), size).sigmoid())
     return scores
 
 
@@ -114,11 +115,11 @@ class HuggingFaceNetwork(SegmentationNetwork):
 
     Semantic networks (SegFormer, UperNet, ...) give logits at the stride of their head. Universal ones (Mask2Former,
     MaskFormer, EoMT) give their masks, kept as ``Prediction.masks``, and as ``logits`` the scores of ``compose_masks``
-    at the size of the image. Images are padded (right and bottom) to the multiple that a network needs, and whatever
-    comes out is cropped back.
+    at the size of the image. The network sees images at the size they have, not at that of its image processor; they
+    are padded (right and bottom) to the multiple that it needs, and whatever comes out is cropped back.
 
-    EoMT, BEiT and Data2Vec see one fixed square only; ``fit`` says how an image gets there. ``"slide"`` resizes its
-    shorter side to the square and averages overlapping windows, as their authors do for semantic segmentation: unless
+    EoMT, BEiT, Data2Vec and DPT see one fixed square only; ``fit`` says how an image gets there. ``"slide"`` resizes
+    its shorter side to the square and averages overlapping windows, as is usual for semantic segmentation: unless
     the image is a square, there are then neither masks nor features. ``"pad"`` shows the whole image at once, resized
     to fit, the rest black.
 
@@ -196,10 +197,10 @@ class HuggingFaceNetwork(SegmentationNetwork):
             InputError: also if features are asked for, but the image is seen through several windows.
         """
         taps = tuple(taps)
-        canvas = self._canvas(image.shape[-2], image.shape[-1])
-        if taps and self._slides(canvas):
+        if taps and image.ndim == 4 and self._slides(self._canvas(image.shape[2], image.shape[3])):
             raise InputError("no features of an image seen through sliding windows: load the network with fit=pad")
         prediction = super().predict(image, size, taps, void)
+        canvas = self._canvas(image.shape[2], image.shape[3])
         return replace(prediction, features={name: canvas.cropped(one) for name, one in prediction.features.items()})
 
     @cached_property
@@ -212,8 +213,10 @@ class HuggingFaceNetwork(SegmentationNetwork):
 
     @cached_property
     def _multiple(self) -> int:
+        if self.model.config.model_type in _ANY_SIZE:
+            return 1
         patch = getattr(self.model.config, "patch_size", 1)
-        return _MULTIPLES.get(self.model.config.model_type, patch if isinstance(patch, int) else 1)
+        return math.lcm(_DEEPEST_STRIDE, patch) if isinstance(patch, int) else _DEEPEST_STRIDE
 
     def _configuration(self) -> Configuration:
         return {
@@ -287,7 +290,7 @@ class HuggingFaceNetwork(SegmentationNetwork):
             if hasattr(output, attribute):
                 return super()._as_map(name, getattr(output, attribute))
         if isinstance(output, Tensor) and output.ndim == 3 and self._universal and self._side is not None:
-            side = self._side // self._multiple
+            side = self._side // int(self.model.config.patch_size)
             # Queries, class and register tokens come first.
             return output[:, -side * side :].transpose(1, 2).reshape(len(output), -1, side, side)
         return super()._as_map(name, output)

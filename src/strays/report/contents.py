@@ -10,45 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from strays.drawing import ColourScale
-from strays.errors import InputError
-from strays.metrics.curves import Curve
+from strays.metrics import Curve, PixelHistogram
 from strays.scene import resize_image, resize_map
 
-__all__ = ["PANEL_WIDTH", "Histogram", "Panel", "Report", "ReportRow", "Skipped"]
+__all__ = ["PANEL_WIDTH", "Panel", "Report", "ReportRow", "Skipped"]
 
 PANEL_WIDTH = 640
-
-
-@dataclass(frozen=True, eq=False)
-class Histogram:
-    """How often each score occurs among inlier and among anomaly pixels.
-
-    Args:
-        edges: (B + 1,) rising bounds of the bins, in the detector's own unit.
-        inliers: (B,) pixel counts.
-        anomalies: (B,) pixel counts.
-
-    Raises:
-        InputError: if the lengths do not fit together or the edges do not rise.
-    """
-
-    edges: NDArray[np.floating]
-    inliers: NDArray[np.integer]
-    anomalies: NDArray[np.integer]
-
-    def __post_init__(self) -> None:
-        bins = len(self.edges) - 1
-        if bins < 1 or len(self.inliers) != bins or len(self.anomalies) != bins:
-            found = f"{len(self.edges)} edges, {len(self.inliers)} and {len(self.anomalies)} counts"
-            raise InputError(f"a histogram of B bins has B + 1 edges and twice B counts, got {found}")
-        if not (np.isfinite(self.edges).all() and (np.diff(self.edges) > 0).all()):
-            raise InputError("the edges of a histogram must be finite and rise")
-
-    @property
-    def anomaly_share(self) -> float | None:
-        """Share of the anomaly pixels among all that count, or None where there are no pixels."""
-        anomalies, inliers = int(self.anomalies.sum()), int(self.inliers.sum())
-        return anomalies / (anomalies + inliers) if anomalies + inliers else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +63,8 @@ class ReportRow:
         model: name of the model.
         detector: name of the detector.
         dataset: name of the data set.
-        metrics: fractions in [0, 1] by name; ``threshold`` is a score.
+        metrics: by name, as the accumulators of ``strays.metrics`` compute them: fractions in [0, 1], but ``threshold``
+            is a score, and ``pixels_...``, ``images...`` and ``components_...`` are counts.
         protocol: how they were measured. ``size``, ``network_size``, ``aggregation``, ``images``, ``anomaly_free`` and
             ``pixels`` (a number, or a mapping from kind to number) are shown at first sight, the rest on request.
         curve: the points of the curves, or None.
@@ -114,7 +82,7 @@ class ReportRow:
     metrics: Mapping[str, float]
     protocol: Mapping[str, object]
     curve: Curve | None = None
-    histogram: Histogram | None = None
+    histogram: PixelHistogram | None = None
     panels: Sequence[Panel] = ()
 
     @property
@@ -122,7 +90,10 @@ class ReportRow:
         """Share of the anomaly pixels among all that count: the AP of a detector that guesses. None if unknown."""
         if self.curve is not None:
             return float(self.curve.precision[-1])
-        return None if self.histogram is None else self.histogram.anomaly_share
+        if self.histogram is None:
+            return None
+        anomalies, inliers = int(self.histogram.anomalies.sum()), int(self.histogram.inliers.sum())
+        return anomalies / (anomalies + inliers) if anomalies + inliers else None
 
 
 @dataclass(frozen=True)

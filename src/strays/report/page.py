@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from strays.errors import InputError
 from strays.files import write_text
-from strays.metrics.curves import Curve
-from strays.report.contents import Histogram, Panel, Report, ReportRow
+from strays.metrics import Curve, PixelHistogram
+from strays.report.contents import Panel, Report, ReportRow
 from strays.report.plots import (
     HistogramDrawing,
     Pictures,
@@ -32,7 +32,6 @@ from strays.report.words import explain
 __all__ = ["render_report", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
-HEADLINE = ("AP", "FPR95")
 KINDS = {
     "miss": ("Worst misses", "Inside the ground truth's outline the score should glow: what stays dark was not seen."),
     "false alarm": (
@@ -72,7 +71,7 @@ def render_report(report: Report) -> str:
             sections=sections,
             styles=styles,
             overview=_overview(report.rows) if len(sections) > 1 else None,
-            glossary=[one for one in map(explain, metrics_of(report.rows)) if one.words],
+            glossary=[one for one in map(explain, metrics_of(report.rows)) if one.words and not one.detail],
             ramp=colour_ramp(),
             scripts=scripts,
             hashes=[_hash(script) for script in scripts],
@@ -124,6 +123,7 @@ class _Section:
     id: str
     dataset: str
     table: Table
+    details: Table
     protocol: Protocol
     share: float | None
     best: ReportRow | None
@@ -141,17 +141,19 @@ def _by_dataset(rows: Sequence[ReportRow]) -> list[list[ReportRow]]:
 
 def _overview(rows: Sequence[ReportRow]) -> Table:
     metrics = metrics_of(rows)
-    headline = [name for name in HEADLINE if name in metrics]
+    rates = [name for name in metrics if name.startswith("FPR")]
+    headline = [name for name in ("AP", *rates[:1]) if name in metrics]
     return make_table(rows, headline or metrics[:1])
 
 
 def _section(rows: Sequence[ReportRow], pictures: Pictures, styles: Mapping[tuple[str, str], Style]) -> _Section:
-    shares = (row.anomaly_share for row in rows)
+    names, shares = metrics_of(rows), (row.anomaly_share for row in rows)
     ranked = [row for row in rows if not math.isnan(row.metrics.get("AP", math.nan))]
     return _Section(
         id="set-" + hashlib.sha256(rows[0].dataset.encode()).hexdigest()[:8],
         dataset=rows[0].dataset,
-        table=make_table(rows, metrics_of(rows)),
+        table=make_table(rows, [name for name in names if not explain(name).detail]),
+        details=make_table(rows, [name for name in names if explain(name).detail]),
         protocol=make_protocol(rows),
         share=next((share for share in shares if share is not None), None),
         best=max(ranked, key=lambda row: row.metrics["AP"], default=None),
@@ -163,11 +165,10 @@ def _section(rows: Sequence[ReportRow], pictures: Pictures, styles: Mapping[tupl
 
 def _curve(row: ReportRow, curve: Curve, styles: Mapping[tuple[str, str], Style]) -> dict[str, object]:
     style = styles[row.model, row.detector]
-    facts = {"model": row.model, "detector": row.detector, **style._asdict(), "fpr95": row.metrics.get("FPR95")}
-    return facts | curve_points(curve)
+    return {"model": row.model, "detector": row.detector, **style._asdict(), **curve_points(curve)}
 
 
-def _small(row: ReportRow, histogram: Histogram, styles: Mapping[tuple[str, str], Style]) -> _Small:
+def _small(row: ReportRow, histogram: PixelHistogram, styles: Mapping[tuple[str, str], Style]) -> _Small:
     threshold = row.metrics.get("threshold")
     text = "" if threshold is None else f"{threshold:.4g}"
     drawing = draw_histogram(histogram, threshold)

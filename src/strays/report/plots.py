@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from strays.drawing import ColourScale, draw_mask, draw_overlay
-from strays.metrics.curves import Curve
-from strays.report.contents import Histogram, Panel, ReportRow
+from strays.metrics import Curve, PixelHistogram
+from strays.report.contents import Panel, ReportRow
 
 __all__ = ["HistogramDrawing", "Pictures", "Style", "colour_ramp", "curve_points", "draw_histogram", "make_styles"]
 
@@ -46,11 +46,12 @@ def make_styles(rows: Sequence[ReportRow]) -> dict[tuple[str, str], Style]:
     }
 
 
-def curve_points(curve: Curve) -> dict[str, list[float]]:
-    """Return recall, precision and false-positive rate of at most 400 points of a curve, to five digits."""
+def curve_points(curve: Curve) -> dict[str, list[float] | float]:
+    """Return recall, precision and false-positive rate of at most 400 points, to five digits, and FPR95."""
     few = curve.thinned(POINTS)
     axes = {"recall": few.recall, "precision": few.precision, "fpr": few.fpr}
-    return {name: [float(f"{one:.5g}") for one in values.tolist()] for name, values in axes.items()}
+    points = {name: [float(f"{one:.5g}") for one in values.tolist()] for name, values in axes.items()}
+    return points | {"fpr95": float(curve.fpr[np.searchsorted(curve.recall, 0.95)])}
 
 
 class Tick(NamedTuple):
@@ -74,7 +75,7 @@ class HistogramDrawing:
 
 
 def draw_histogram(
-    histogram: Histogram, threshold: float | None = None, size: tuple[int, int] = (280, 120)
+    histogram: PixelHistogram, threshold: float | None = None, size: tuple[int, int] = (280, 120)
 ) -> HistogramDrawing:
     """Return the densities of inlier and anomaly scores over a logarithmic axis of five decades.
 
@@ -84,7 +85,8 @@ def draw_histogram(
         size: width and height of the plot area.
     """
     edges, inliers, anomalies = _densities(histogram)
-    top = math.ceil(math.log10(max(inliers.max(), anomalies.max(), 1e-300)))
+    highest = max(inliers.max(), anomalies.max())
+    top = math.ceil(math.log10(highest)) if highest > 0 else 0
     left, right = float(edges[0]), float(edges[-1])
 
     def across(value: float) -> float:
@@ -108,10 +110,13 @@ def _power(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _densities(histogram: Histogram) -> tuple[Values, Values, Values]:
+def _densities(histogram: PixelHistogram) -> tuple[Values, Values, Values]:
     """Edges and densities of inliers and anomalies, with at most ``BINS`` bins."""
     starts = np.arange(0, len(histogram.inliers), math.ceil(len(histogram.inliers) / BINS))
-    edges = np.append(histogram.edges[starts], histogram.edges[-1]).astype(np.float64)
+    edges = np.append(histogram.edges[starts], histogram.edges[-1])
+    if edges[0] == edges[-1]:
+        # A detector that gives every pixel one score still has a histogram: a column one wide.
+        edges = np.linspace(edges[0] - 0.5, edges[0] + 0.5, len(edges))
     inliers, anomalies = (
         np.add.reduceat(counts, starts) / (max(1, counts.sum()) * np.diff(edges))
         for counts in (histogram.inliers, histogram.anomalies)

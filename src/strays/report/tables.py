@@ -123,6 +123,8 @@ def _value(row: ReportRow | None, metric: str) -> float | None:
 def _number(value: float | None, metric: Metric) -> str:
     if value is None:
         return NOTHING
+    if metric.unit == "count":
+        return show(round(value))
     return f"{100 * value:.2f}" if metric.unit == "fraction" else f"{value:.4g}"
 
 

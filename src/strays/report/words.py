@@ -16,14 +16,16 @@ class Metric:
         title: written out.
         better: which direction is better, or None where there is none.
         words: what it says about a detector.
-        unit: whether the value is a fraction, shown per cent, or a score in the detector's own unit.
+        unit: whether it is a fraction (shown per cent), a score in the detector's own unit, or a number of things.
+        detail: whether it is shown on request only.
     """
 
     name: str
     title: str
     better: Literal["higher", "lower"] | None
     words: str
-    unit: Literal["fraction", "score"] = "fraction"
+    unit: Literal["fraction", "score", "count"] = "fraction"
+    detail: bool = False
 
     @property
     def arrow(self) -> str:
@@ -36,7 +38,7 @@ def _known(name: str, title: str, words: str) -> Metric:
 
 
 KNOWN = {
-    one.name.lower(): one
+    one.name: one
     for one in (
         _known(
             "AP",
@@ -73,8 +75,8 @@ KNOWN = {
             "How much of each region that was found lies on an anomalous object, averaged over regions.",
         ),
         _known(
-            "mean_F1",
-            "mean F1 over segments",
+            "F1_mean",
+            "mean F1 over objects",
             "Objects found against objects missed and regions found for nothing, averaged over eleven demands on the "
             "overlap from 25 % to 75 %.",
         ),
@@ -87,7 +89,9 @@ KNOWN = {
         ),
     )
 }
-ALIASES = {"f1*": "mean_f1", "mean f1": "mean_f1", "best_f1": "f1", "fpr": "fpr95"}
+COUNT = re.compile(r"(pixels|images|components)(_.*)?")
+FALSE_POSITIVES = re.compile(r"FPR([\d.]+)")
+F1_AT_OVERLAP = re.compile(r"F1@(\d+)")
 
 
 def explain(name: str) -> Metric:
@@ -97,14 +101,16 @@ def explain(name: str) -> Metric:
         >>> explain("FPR95").better, explain("AP").arrow, explain("my score").better
         ('lower', '↑', None)
     """
-    key = ALIASES.get(name.lower(), name.lower())
-    rate = re.fullmatch(r"fpr(\d+)", key)
-    if rate:
-        return _false_positives(name, rate[1])
-    if key not in KNOWN:
-        return Metric(name, name, None, "")
-    known = KNOWN[key]
-    return Metric(name, known.title, known.better, known.words, known.unit)
+    if name in KNOWN:
+        return KNOWN[name]
+    if match := FALSE_POSITIVES.fullmatch(name):
+        return _false_positives(name, match[1])
+    if match := F1_AT_OVERLAP.fullmatch(name):
+        title = f"F1 over objects at {match[1]} % overlap"
+        return Metric(name, title, "higher", "One of the values that F1_mean is the mean of.", detail=True)
+    if COUNT.fullmatch(name):
+        return Metric(name, name.replace("_", " "), None, "", "count", detail=True)
+    return Metric(name, name, None, "")
 
 
 def _false_positives(name: str, recall: str) -> Metric:

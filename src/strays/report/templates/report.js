@@ -59,9 +59,10 @@
   const texSigns = { "\\": "\\textbackslash{}", "↑": "$\\uparrow$", "↓": "$\\downarrow$", "–": "--", "×": "$\\times$",
     "~": "\\textasciitilde{}", "^": "\\textasciicircum{}" };
   const tex = (text) => text.replace(/[\\↑↓–×~^&%$#_{}]/g, (one) => texSigns[one] ?? "\\" + one);
+  const quoted = (text) => (/[",\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text);
   const formats = {
     csv: ({ head, rows }) => [head, ...rows].map((row) => row.map(
-      ({ text }) => /[",\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text).join(",")).join("\n"),
+      ({ text }) => quoted(text.replace(/ [↑↓]$|\u2009/g, ""))).join(",")).join("\n"),
     markdown: ({ head, rows }) => {
       const line = (texts) => "| " + texts.map((one) => one.replaceAll("|", "\\|")).join(" | ") + " |";
       return [line(head.map((one) => one.text)), line(head.map((one) => one.number ? "---:" : "---")),
@@ -102,7 +103,7 @@
   const line = (ends, label, more) => ({ type: "line", layer: "below", ...ends, line: { dash: "dot", width: 1.2 },
     label: { text: label, font: { size: 11 }, padding: 3, ...more } });
   const decade = (curves) => {
-    const least = Math.min(...curves.map((one) => one.fpr95 ?? 1).filter((one) => one > 0));
+    const least = Math.min(...curves.map((one) => one.fpr95).filter((one) => one > 0));
     return Math.max(-5, Math.min(-3, Math.floor(Math.log10(least)) - 1));
   };
   const name = (one) => escapeText(`${one.detector} · ${one.model}`);
@@ -155,7 +156,7 @@
   each("[data-plot]", (canvas) => near.observe(canvas));
   window.addEventListener("beforeprint", () => {
     each("[data-plot]", draw);
-    each("details.gallery", (one) => { one.open = true; });
+    each("details.protocol", (one) => { one.open = true; });
   });
 
   each("[data-chips]", (chips) => chips.addEventListener("click", async (event) => {

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from strays.data.synthetic_canvas import NEAR, Canvas, Floats, Patch, noise, rgb
+from strays.data.synthetic.canvas import NEAR, Canvas, Floats, Patch, noise, rgb
 
 __all__ = ["BareTree", "LeafyTree", "grow"]
 

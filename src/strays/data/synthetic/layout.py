@@ -6,12 +6,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from strays.data.synthetic_canvas import Canvas
-from strays.data.synthetic_cars import BODIES, Car
-from strays.data.synthetic_facades import Barrier, Building, Lamp, Sign, Skyline
-from strays.data.synthetic_ground import Street
-from strays.data.synthetic_people import Figure, cyclist, pedestrian
-from strays.data.synthetic_trees import BareTree, LeafyTree, grow
+from strays.data.synthetic.canvas import Canvas
+from strays.data.synthetic.cars import BODIES, Car
+from strays.data.synthetic.facades import Barrier, Building, Lamp, Sign, Skyline
+from strays.data.synthetic.ground import Street
+from strays.data.synthetic.people import Figure, cyclist, pedestrian
+from strays.data.synthetic.trees import BareTree, LeafyTree, grow
 
 __all__ = ["Standing", "furniture", "people", "sides", "traffic"]
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from strays.data.synthetic_canvas import Floats, noise, rgb
-from strays.data.synthetic_solids import Finish, Solid, Texture, ball, block, limb, tube
+from strays.data.synthetic.canvas import Floats, noise, rgb
+from strays.data.synthetic.solids import Finish, Solid, Texture, ball, block, limb, tube
 
 __all__ = ["ANOMALIES", "Build"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from strays.data.synthetic_canvas import Canvas, Floats, Patch, View, noise, rgb, smoothstep
+from strays.data.synthetic.canvas import Canvas, Floats, Patch, View, noise, rgb, smoothstep
 
 __all__ = ["Band", "Street", "paint_ground", "paint_sky"]
 

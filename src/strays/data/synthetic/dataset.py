@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from strays.cards import Card
 from strays.data.base import DatasetReader, Recognition, SceneSet, register_dataset
-from strays.data.synthetic import SyntheticScenes
+from strays.data.synthetic.rendering import SyntheticScenes
 from strays.errors import InputError
 from strays.scene import Scene
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from strays.data.synthetic_anomalies import ANOMALIES
-from strays.data.synthetic_canvas import Floats, Light, rgb
-from strays.data.synthetic_cars import Car
-from strays.data.synthetic_facades import Barrier, Lamp, Sign
-from strays.data.synthetic_ground import Band, Street
-from strays.data.synthetic_layout import Standing, furniture, people, sides, traffic
-from strays.data.synthetic_people import Figure
-from strays.data.synthetic_solids import placed
+from strays.data.synthetic.anomalies import ANOMALIES
+from strays.data.synthetic.canvas import Floats, Light, rgb
+from strays.data.synthetic.cars import Car
+from strays.data.synthetic.facades import Barrier, Lamp, Sign
+from strays.data.synthetic.ground import Band, Street
+from strays.data.synthetic.layout import Standing, furniture, people, sides, traffic
+from strays.data.synthetic.people import Figure
+from strays.data.synthetic.solids import placed
 from strays.taxonomy import IGNORE
 
 __all__ = ["Plan", "Weather", "make_plan"]

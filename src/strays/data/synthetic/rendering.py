@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from strays.data.synthetic_canvas import Canvas, Floats, View, ground_shade, swept
-from strays.data.synthetic_ground import paint_ground, paint_sky
-from strays.data.synthetic_layout import Standing
-from strays.data.synthetic_people import Figure
-from strays.data.synthetic_plan import Plan, Weather, make_plan
+from strays.data.synthetic.canvas import Canvas, Floats, View, ground_shade, swept
+from strays.data.synthetic.ground import paint_ground, paint_sky
+from strays.data.synthetic.layout import Standing
+from strays.data.synthetic.people import Figure
+from strays.data.synthetic.plan import Plan, Weather, make_plan
 from strays.errors import InputError
 from strays.scene import ANOMALY, INLIER, Scene
 from strays.taxonomy import CAMVID, IGNORE

@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from strays.data.synthetic_canvas import NEAR, Canvas, Floats, noise, swept
+from strays.data.synthetic.canvas import NEAR, Canvas, Floats, noise, swept
 
 __all__ = ["Finish", "Solid", "Texture", "ball", "block", "limb", "paint_solids", "placed", "shadow_of", "tube"]
 

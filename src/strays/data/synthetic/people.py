@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from strays.data.synthetic_canvas import Canvas, Floats, rgb
-from strays.data.synthetic_solids import Solid, ball, limb, paint_solids, placed, shadow_of, tube
+from strays.data.synthetic.canvas import Canvas, Floats, rgb
+from strays.data.synthetic.solids import Solid, ball, limb, paint_solids, placed, shadow_of, tube
 
 __all__ = ["Figure", "cyclist", "pedestrian"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from strays.data.synthetic_canvas import NEAR, Canvas, Floats, rgb
+from strays.data.synthetic.canvas import NEAR, Canvas, Floats, rgb
 
 __all__ = ["BODIES", "Car"]
 

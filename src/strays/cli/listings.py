@@ -1,0 +1,86 @@
+"""``strays models``, ``detectors``, ``networks``, ``recipes`` and ``datasets``: the cards."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from strays.cards import Card
+
+__all__ = ["add_to"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add one command per kind of component."""
+    for kind, cards in _KINDS.items():
+        app.command(kind, rich_help_panel="What there is", help=f"List the {_WORDS.get(kind, kind)} there are.")(
+            _listing(cards)
+        )
+
+
+def _listing(cards: "Callable[[], Mapping[str, Card]]") -> Callable[[bool], None]:
+    def listing(as_json: AsJson = False) -> None:
+        found = cards()
+        if as_json:
+            entries = [{"name": name, **card.model_dump(mode="json")} for name, card in found.items()]
+            typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        else:
+            _print_table(found)
+
+    return listing
+
+
+def _print_table(cards: "Mapping[str, Card]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "what it is", "needs", "year", header_style="bold")
+    for name, card in cards.items():
+        needs = ", ".join(need.replace("_", " ") for need, wanted in card.needs if wanted)
+        table.add_row(name, card.summary, needs, str(card.year or ""))
+    Console().print(table)
+
+
+def _models() -> "Mapping[str, Card]":
+    from strays.loading import DEFAULT_MODEL, builtin_models
+
+    cards = {name: facts.card for name, facts in builtin_models().items()}
+    return {"default": cards[DEFAULT_MODEL], **cards} if DEFAULT_MODEL in cards else cards
+
+
+def _networks() -> "Mapping[str, Card]":
+    from strays.networks import NETWORKS
+
+    return {name: network.card for name, network in NETWORKS.items()}
+
+
+def _detectors() -> "Mapping[str, Card]":
+    from strays.detectors.base import DETECTORS
+
+    return {name: detector.card for name, detector in DETECTORS.items()}
+
+
+def _recipes() -> "Mapping[str, Card]":
+    from strays.recipes import RECIPES
+
+    return {name: recipe.card for name, recipe in RECIPES.items()}
+
+
+def _datasets() -> "Mapping[str, Card]":
+    from strays.data import DATASETS
+
+    return {name: reader.card for name, reader in DATASETS.items()}
+
+
+_KINDS = {
+    "models": _models,
+    "networks": _networks,
+    "detectors": _detectors,
+    "recipes": _recipes,
+    "datasets": _datasets,
+}
+_WORDS = {"models": "built-in models", "datasets": "data sets that are read"}
