@@ -7,9 +7,9 @@ import pytest
 from scipy.ndimage import label
 
 from strays.data.synthetic import SyntheticScenes, synthetic_scene
-from strays.data.synthetic_anomalies import ANOMALIES
-from strays.data.synthetic_plan import make_plan
-from strays.data.synthetic_solids import Solid
+from strays.data.synthetic.anomalies import ANOMALIES
+from strays.data.synthetic.plan import make_plan
+from strays.data.synthetic.solids import Solid
 from strays.errors import InputError
 from strays.scene import Scene, resize_map
 from strays.taxonomy import CAMVID, IGNORE

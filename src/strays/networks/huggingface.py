@@ -70,7 +70,7 @@ def compose_masks(masks: MaskPrediction, size: tuple[int, int]) -> Tensor:
     group = max(1, _CHUNK // (len(weights) * height * width))
     scores = weights.new_zeros(len(weights), weights.shape[-1], height, width)
     for some, logits in zip(torch.split(weights, group, 1), torch.split(masks.mask_logits, group, 1), strict=True):
-        scores = scores + torch.einsum("nqk,nqhw->nkhw", some, _resized(logits.float(), size).sigmoid())
+        scores += torch.einsum("nqk,nqhw->nkhw", some, _resized(logits.float(), size).sigmoid())
     return scores
 
 

@@ -148,19 +148,24 @@ def _overview(rows: Sequence[ReportRow]) -> Table:
 
 def _section(rows: Sequence[ReportRow], pictures: Pictures, styles: Mapping[tuple[str, str], Style]) -> _Section:
     names, shares = metrics_of(rows), (row.anomaly_share for row in rows)
-    ranked = [row for row in rows if not math.isnan(row.metrics.get("AP", math.nan))]
+    table = make_table(rows, [name for name in names if not explain(name).detail])
     return _Section(
         id="set-" + hashlib.sha256(rows[0].dataset.encode()).hexdigest()[:8],
         dataset=rows[0].dataset,
-        table=make_table(rows, [name for name in names if not explain(name).detail]),
+        table=table,
         details=make_table(rows, [name for name in names if explain(name).detail]),
         protocol=make_protocol(rows),
         share=next((share for share in shares if share is not None), None),
-        best=max(ranked, key=lambda row: row.metrics["AP"], default=None),
+        best=_best(rows) if not table.variants else None,
         curves=tuple(_curve(row, row.curve, styles) for row in rows if row.curve),
         histograms=tuple(_small(row, row.histogram, styles) for row in rows if row.histogram),
         galleries=tuple(_gallery(row, pictures) for row in rows if row.panels),
     )
+
+
+def _best(rows: Sequence[ReportRow]) -> ReportRow | None:
+    ranked = [row for row in rows if not math.isnan(row.metrics.get("AP", math.nan))]
+    return max(ranked, key=lambda row: row.metrics["AP"], default=None)
 
 
 def _curve(row: ReportRow, curve: Curve, styles: Mapping[tuple[str, str], Style]) -> dict[str, object]:

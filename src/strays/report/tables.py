@@ -100,19 +100,24 @@ def make_table(rows: Sequence[ReportRow], metrics: Sequence[str]) -> Table:
             raise InputError(f"two rows for {', '.join(filter(None, key))} on {row.dataset}: leave one of them out")
     present = {name: set(metrics_of(row for row in rows if row.dataset == name)) for name in datasets}
     columns = [Column(name, explain(metric)) for name in datasets for metric in metrics if metric in present[name]]
-    cells = zip(*(_cells(column, lines.values()) for column in columns), strict=True) if columns else [()] * len(lines)
+    cells = zip(*(_cells(column, lines) for column in columns), strict=True) if columns else [()] * len(lines)
     spans = tuple((name, sum(column.dataset == name for column in columns)) for name in datasets)
     return Table(tuple(columns), tuple(Line(*key, one) for key, one in zip(lines, cells, strict=True)), spans)
 
 
-def _cells(column: Column, lines: Iterable[Mapping[str, ReportRow]]) -> list[Cell]:
-    values = [_value(line.get(column.dataset), column.metric.name) for line in lines]
+def _cells(column: Column, lines: Mapping[tuple[str, str, str], Mapping[str, ReportRow]]) -> list[Cell]:
+    values = [_value(line.get(column.dataset), column.metric.name) for line in lines.values()]
+    variants = [variant for _, _, variant in lines]
+    best = {name: _best(column.metric, values, variants, name) for name in set(variants)}
     texts = [_number(value, column.metric) for value in values]
-    present = [value for value in values if value is not None]
-    choose = {"higher": max, "lower": min}.get(column.metric.better or "")
-    # What prints alike is equally good: nobody should see 38.31 in bold above a plain 38.31.
-    best = _number(choose(present), column.metric) if choose and len(present) > 1 else None
-    return [Cell(text, value, text == best) for text, value in zip(texts, values, strict=True)]
+    return [Cell(text, value, text == best[name]) for text, value, name in zip(texts, values, variants, strict=True)]
+
+
+def _best(metric: Metric, values: Sequence[float | None], variants: Sequence[str], variant: str) -> str | None:
+    """The best value of the rows measured alike, as printed: what prints alike is equally good."""
+    alike = [one for one, name in zip(values, variants, strict=True) if name == variant and one is not None]
+    choose = {"higher": max, "lower": min}.get(metric.better or "")
+    return _number(choose(alike), metric) if choose and len(alike) > 1 else None
 
 
 def _value(row: ReportRow | None, metric: str) -> float | None:

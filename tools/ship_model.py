@@ -1,0 +1,100 @@
+"""Turn a finished training run into a built-in model: measure it on CamVid test, fill in its card, store float16.
+
+python tools/ship_model.py runs/default --camvid ../shared/data/camvid
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+import torch
+
+from strays.cards import Card, Published
+from strays.data import open_scenes
+from strays.loading import choose_device
+from strays.metrics import ClosedSetResult
+from strays.model import Model, ModelFacts
+from strays.training.settings import TrainingSettings
+from strays.training.validation import closed_set_metrics
+
+__all__ = ["main"]
+
+ASSETS = Path(__file__).parents[1] / "src" / "strays" / "assets" / "models"
+LARGEST = 25_000_000
+LICENCE = (
+    "Weights under Apache-2.0; trained on CamVid, whose images are for non-commercial research use, "
+    "on synthetic scenes of this package, and from an ImageNet encoder."
+)
+NOTE = (
+    "Taken at the end of the schedule, not chosen among checkpoints; "
+    "every setting was fixed before the test split was read for the card."
+)
+
+
+def main() -> None:
+    """Measure, describe and store the model of a run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder that `strays train` wrote")
+    parser.add_argument("--camvid", type=Path, required=True, help="folder of CamVid")
+    arguments = parser.parse_args()
+    trained = Model.load(arguments.run).to(choose_device("auto"))
+    stored = Model.load(trained.save(ASSETS / trained.name, torch.float16)).to(trained.device)
+    results = {split: _measured(stored, arguments.camvid, split) for split in ("val", "test")}
+    Model(stored.network, _facts(stored.facts, results)).save(ASSETS / stored.name, torch.float16)
+    size = (ASSETS / stored.name / "model.safetensors").stat().st_size
+    if size > LARGEST:
+        raise SystemExit(f"{size} bytes of weights are more than the {LARGEST} that may be shipped")
+    print(
+        f"{stored.name}: {size / 1e6:.1f} MB, "
+        + ", ".join(f"{split} {result['mIoU']:.4f}" for split, result in results.items())
+    )
+
+
+def _measured(model: Model, camvid: Path, split: str) -> ClosedSetResult:
+    scenes = open_scenes(f"camvid={camvid}", split=split)
+    return closed_set_metrics(model.network, scenes, len(model.taxonomy), model.device)
+
+
+def _facts(facts: ModelFacts, results: dict[str, ClosedSetResult]) -> ModelFacts:
+    settings = TrainingSettings.model_validate(facts.training["settings"])
+    protocol = "11 classes, 480x360, pooled over all labelled pixels, float16 weights"
+    published = [
+        Published(
+            dataset=f"CamVid {split}", metric="mIoU", value=result["mIoU"], network=facts.network, protocol=protocol
+        )
+        for split, result in results.items()
+    ]
+    card = Card(
+        title="SwiftNet-MobileNetV2 on CamVid",
+        summary="The embedded model: 11 CamVid classes, from an ImageNet encoder, with synthetic scenes mixed in.",
+        paper=facts.card.paper,
+        year=facts.card.year,
+        url=facts.card.url,
+        licence=LICENCE,
+        published=tuple(published),
+        notes=f"{command(settings)} (seed {settings.seed}). {NOTE}",
+    )
+    measured = {
+        split: {**result, "iou": dict(zip(facts.taxonomy.names, result.iou, strict=True))}
+        for split, result in results.items()
+    }
+    return facts.model_copy(update={"card": card, "training": {**facts.training, "measured": measured}})
+
+
+def command(settings: TrainingSettings) -> str:
+    """Return the command that trains such a model, with CAMVID and ENCODER in place of this machine's paths."""
+    words = ["strays", "train", settings.recipe, "--network", settings.network]
+    for spec in settings.data:
+        name, _, value = spec.partition("=")
+        words += ["--data", f"{name}={value if value.isdecimal() else name.upper()}"]
+    if settings.encoder_weights is not None:
+        words += ["--encoder-weights", "mobilenet_v2_imagenet.pth"]
+    defaults = TrainingSettings(data=settings.data)
+    for name in ("epochs", "batch", "encoder_rate", "learning_rate", "seed"):
+        if getattr(settings, name) != getattr(defaults, name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
+    return shlex.join([*words, "--out", "RUN"])
+
+
+if __name__ == "__main__":
+    main()
