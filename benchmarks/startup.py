@@ -1,26 +1,39 @@
 """How long ``strays --help`` takes, beside an interpreter that does nothing."""
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
-__all__ = ["main", "median_seconds"]
+__all__ = ["Cost", "main", "measure"]
 
 BUDGET = 0.5
 STRAYS = str(Path(sys.executable).with_name("strays"))
 
 
-def median_seconds(command: list[str], runs: int) -> float:
-    """Return the median wall time of a command in seconds; one run before it warms the file cache."""
-    seconds = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds.append(time.perf_counter() - start)
-    return median(seconds[1:])
+class Cost(NamedTuple):
+    """What one command costs, in seconds; its processor time does not depend on what else the machine does."""
+
+    wall: float
+    processor: float
+
+
+def measure(command: list[str], runs: int) -> Cost:
+    """Return the median cost of a command; one run before the others warms the file cache."""
+    costs = [_once(command) for _ in range(runs + 1)][1:]
+    return Cost(median(one.wall for one in costs), median(one.processor for one in costs))
+
+
+def _once(command: list[str]) -> Cost:
+    wall, before = time.perf_counter(), os.times()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return Cost(time.perf_counter() - wall, spent)
 
 
 def main() -> None:
@@ -28,10 +41,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
     runs = parser.parse_args().runs
-    bare = median_seconds([sys.executable, "-c", "pass"], runs)
-    ours = median_seconds([STRAYS, "--help"], runs)
-    print(f"python -c pass   {bare:.3f} s")
-    print(f"strays --help    {ours:.3f} s, {ours / bare:.1f} times as long (median of {runs}; budget {BUDGET} s)")
+    bare = measure([sys.executable, "-c", "pass"], runs)
+    ours = measure([STRAYS, "--help"], runs)
+    print(f"median of {runs} runs     wall   processor")
+    print(f"python -c pass      {bare.wall:.3f} s   {bare.processor:.3f} s")
+    print(f"strays --help       {ours.wall:.3f} s   {ours.processor:.3f} s   (wall budget {BUDGET} s)")
+    print(f"ratio               {ours.wall / bare.wall:.1f}       {ours.processor / bare.processor:.1f}")
 
 
 if __name__ == "__main__":

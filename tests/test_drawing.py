@@ -63,10 +63,32 @@ class TestColourScale:
         score = np.full((8, 9), value, np.float32)
         assert (ColourScale.of(score).index(score) == 0).all()
 
+    def test_differences_below_float32_are_none(self):
+        score = np.linspace(0, 1e-44, 100, dtype=np.float32)[None]
+        assert (ColourScale.of(score).overlay.index(score) == 0).all()
+
     def test_rare_peaks_on_a_constant_ground_span_the_range(self):
         score = np.zeros((100, 100), np.float32)
         score[0, 0] = 5
-        assert ColourScale.of(score) == ColourScale(0.0, 5.0)
+        assert ColourScale.of(score) == ColourScale(0.0, 5.0, clear=0.0)
+
+    @pytest.mark.parametrize("power", [0.1, 1.0, 8.0])
+    def test_most_of_a_run_stays_clear_whatever_its_distribution(self, power):
+        image, score = street(), np.random.default_rng(0).random((90, 160), dtype=np.float32) ** np.float32(power)
+        drawn = np.asarray(draw_overlay(image, score, ColourScale.of(score), legend=False))
+        assert 0.74 < (drawn == image).all(2).mean() < 0.9
+        assert (drawn != image).any(2)[score > np.quantile(score, 0.97)].all()
+
+    def test_half_of_the_pixels_at_the_top_are_still_drawn(self):
+        score = np.float32([[0, 1]]).repeat(50, 0)
+        drawn = np.asarray(draw_overlay(street(50, 2), score, ColourScale.of(score), legend=False))
+        assert np.array_equal(drawn[:, 0], street(50, 2)[:, 0])
+        assert (drawn[:, 1] != street(50, 2)[:, 1]).any(1).all()
+
+    @pytest.mark.parametrize("clear", [-0.1, 1.0, np.nan])
+    def test_a_clear_score_off_the_scale_is_refused(self, clear):
+        with pytest.raises(InputError, match="clear score"):
+            ColourScale(0.0, 1.0, clear)
 
     def test_index_is_linear_rounded_and_clipped(self):
         score = np.linspace(-3, 5, 401, dtype=np.float32)
@@ -131,6 +153,17 @@ class TestOverlay:
         assert line[30:60, 100].all()
         assert not line[30:60, 50:100].any()
         assert line.sum() == 2 * (30 + 50)
+
+    def test_specks_and_pinholes_get_no_line_around_them(self):
+        score = square()
+        plain = draw_overlay(street(), score, SCALE, threshold=0.5, legend=False)
+        score[5, 5] = score[10:12, 150] = 1
+        score[45, 70] = 0
+        noisy = draw_overlay(street(), score, SCALE, threshold=0.5, legend=False)
+        assert np.array_equal(coloured(noisy, THRESHOLD), coloured(plain, THRESHOLD))
+        score[5:7, 5:7] = 1
+        again = draw_overlay(street(), score, SCALE, threshold=0.5, legend=False)
+        assert coloured(again, THRESHOLD).sum() == coloured(plain, THRESHOLD).sum() + 8
 
     def test_no_pixel_above_the_threshold_draws_no_contour(self):
         assert not coloured(draw_overlay(street(), square(), SCALE, threshold=2.0, legend=False), THRESHOLD).any()

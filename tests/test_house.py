@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-EVERYTHING = sorted(path for folder in ("src", "tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py"))
+EVERYTHING = sorted(
+    path for folder in ("src", "tests", "benchmarks", "docs", "tools") for path in (ROOT / folder).rglob("*.py")
+)
 
 MAY_IMPORT_ANY: dict[str, str] = {}
 """Module under src/strays -> why no type can be named there."""

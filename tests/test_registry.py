@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from strays import registry as module
+from strays.cli import app
 from strays.errors import InputError
-from strays.registry import Registry
+from strays.registry import Registry, unknown_name
 
 COUNTER = itertools.count()
 MakePackage = Callable[..., str]
@@ -98,7 +99,7 @@ def test_two_components_of_one_name_are_refused(package: MakePackage) -> None:
 def test_an_unknown_name_gets_the_closest_one(package: MakePackage) -> None:
     registry: Registry[int] = Registry("thing", package())
     registry.register("max-logit")(1)
-    with pytest.raises(InputError, match=r"no thing is called 'max_logit'; did you mean 'max-logit'\?"):
+    with pytest.raises(InputError, match=r"no thing is called 'max_logit'; did you mean 'max-logit'\?$"):
         registry["max_logit"]
     assert "max_logit" not in registry
 
@@ -107,8 +108,91 @@ def test_an_unknown_name_far_from_all_gets_the_list(package: MakePackage) -> Non
     registry: Registry[int] = Registry("thing", package())
     registry.register("energy")(1)
     registry.register("void")(2)
-    with pytest.raises(InputError, match=r"known: energy, void.*`strays things` lists them"):
+    with pytest.raises(InputError, match=r"no thing is called 'zzz'; known: energy, void$"):
         registry["zzz"]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "detector", "model", "network", "recipe"])
+def test_what_a_command_lists_says_so(kind: str) -> None:
+    assert unknown_name(kind, "zzz", ["one", "two"]).endswith(f"; known: one, two (`strays {kind}s` lists them)")
+    assert unknown_name(kind, "onee", ["one", "two"]).endswith(f"did you mean 'one'? (`strays {kind}s` lists them)")
+
+
+def test_the_commands_that_messages_name_are_there() -> None:
+    commands = {one.name for one in app.registered_commands}
+    assert {f"{kind}s" for kind in module._LISTED} <= commands
+
+
+def test_a_message_about_an_empty_registry() -> None:
+    assert unknown_name("encoder", "x", []) == "no encoder is called 'x'; known: none"
+
+
+def test_get_returns_the_default_for_an_unknown_name(package: MakePackage) -> None:
+    registry: Registry[int] = Registry("thing", package())
+    registry.register("one")(1)
+    assert registry.get("one") == 1
+    assert registry.get("two") is None
+    assert registry.get("two", 3) == 3
+
+
+def test_a_component_that_is_defined_anew_replaces_itself(package: MakePackage) -> None:
+    """As in a notebook cell that is run twice."""
+    registry: Registry[type] = Registry("thing", package())
+
+    def cell() -> type:
+        @registry.register("mine")
+        class Mine:
+            pass
+
+        return Mine
+
+    first, second = cell(), cell()
+    assert first is not second
+    assert registry["mine"] is second
+
+
+def test_a_module_that_fails_is_an_error_every_time(package: MakePackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = type(sys)("strays_test_shelf")
+    name = package(
+        alpha="import strays_test_shelf as shelf\n@shelf.REGISTRY.register('early')\nclass Early: pass\nshelf.fail()",
+        beta="import strays_test_shelf as shelf\nshelf.REGISTRY.register('late')(object())",
+    )
+    registry: Registry[object] = Registry("thing", name)
+    shelf.REGISTRY = registry  # type: ignore[attr-defined]
+    shelf.fail = lambda: 1 / 0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, shelf.__name__, shelf)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            list(registry)
+    shelf.fail = lambda: None  # type: ignore[attr-defined]
+    assert list(registry) == ["early", "late"]
+
+
+def test_a_module_may_look_something_up_while_it_is_imported(
+    package: MakePackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = type(sys)("strays_test_shelf")
+    monkeypatch.setitem(sys.modules, shelf.__name__, shelf)
+    name = package(
+        alpha="import strays_test_shelf as shelf\nshelf.REGISTRY.register('one')(1)",
+        beta="import strays_test_shelf as shelf\nassert shelf.REGISTRY['one'] == 1",
+    )
+    shelf.REGISTRY = Registry("thing", name)  # type: ignore[attr-defined]
+    assert list(shelf.REGISTRY) == ["one"]
+
+
+def test_a_broken_entry_point_is_a_warning_that_names_it(package: MakePackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = package(other="COMPONENT = 'theirs'")
+    values = {"bad": f"{name}.absent:X", "good": f"{name}.other:COMPONENT", "ugly": f"{name}.other:MISSING"}
+    points = [EntryPoint(key, value, "group") for key, value in values.items()]
+    monkeypatch.setattr(module, "entry_points", lambda group: points)
+    registry: Registry[str] = Registry("thing", name)
+    with pytest.warns(UserWarning) as caught:
+        assert dict(registry) == {"good": "theirs"}
+    told = [str(one.message) for one in caught]
+    assert len(told) == 2
+    assert told[0].startswith(f"the thing 'bad' ({name}.absent:X) is left out: ModuleNotFoundError")
+    assert told[1].startswith(f"the thing 'ugly' ({name}.other:MISSING) is left out: AttributeError")
 
 
 def test_third_parties_plug_in_through_entry_points(package: MakePackage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ class Needs(_Facts):
 
 
 class Published(_Facts):
-    """One published number: fractions in [0, 1] for metrics, with the network and the protocol it was measured under."""
+    """One published number, a fraction in [0, 1], with the network and the protocol it was measured under."""
 
     dataset: str
     metric: str

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from strays.errors import InputError
 from strays.legend import GROUND_TRUTH, THRESHOLD, Colour, Key, add_legend
@@ -25,9 +26,11 @@ __all__ = [
 ]
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)
-"""The levels at which a score map is summarised; they include the two that a colour scale is made of."""
-LOW, HIGH = 0.01, 0.999
-CLEAR, OPAQUE, STRONGEST = 0.15, 0.75, 0.85
+"""The levels at which a score map is summarised; they include the three that a colour scale is made of."""
+LOW, CLEAR, HIGH = 0.01, 0.75, 0.999
+CLEAR_BY_DEFAULT, CLEAR_AT_MOST = 0.15, 0.98
+OPAQUE, STRONGEST = 0.7, 0.85
+LEAST_SPAN = 1e-30
 RIM = (0, 0, 0)
 ANOMALY, IGNORE = 1, 255
 
@@ -47,14 +50,16 @@ def score_quantiles(score: Score) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class ColourScale:
-    """Which score gets the first colour of the map and which the last; scores beyond them are drawn like them.
+    """Which scores get the first and the last colour, and from which score on an overlay has any.
 
     Args:
-        low: the score drawn as "nothing unusual", in the detector's own unit.
-        high: the score drawn as "as unusual as it gets".
+        low: the score with a heat map's first colour, in the detector's own unit; lower ones are drawn like it.
+        high: the score with the last colour; higher ones are drawn like it.
+        clear: the score with an overlay's first colour, which is fully transparent, like lower ones; 15 % of the way
+            to ``high`` by default.
 
     Raises:
-        InputError: unless ``low`` and ``high`` are finite and ``low < high`` in float32.
+        InputError: unless the scores are finite and ``low <= clear < high``, also in float32.
 
     Example:
         >>> ColourScale(-2.0, 2.0).index(np.float32([-3.0, 0.0, 9.0])).tolist()
@@ -63,19 +68,22 @@ class ColourScale:
 
     low: float
     high: float
+    clear: float | None = None
 
     def __post_init__(self) -> None:
-        with np.errstate(over="ignore"):
-            span = np.float32(self.high - self.low)
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and np.isfinite(span) and span > 0):
+        if not _spans(self.low, self.high):
             raise InputError(f"expected finite scores low < high for a colour scale, got {self.low} and {self.high}")
+        if self.clear is not None and not (self.low <= self.clear and _spans(self.clear, self.high)):
+            raise InputError(f"expected a clear score from {self.low} to below {self.high}, got {self.clear}")
 
     @classmethod
     def of(cls, scores: Score | Iterable[Score]) -> Self:
         """Return the scale from the 1 % to the 99.9 % quantile of one or several score maps of any shape.
 
-        Several maps weigh alike, whatever their size; between the levels of ``QUANTILES`` their distributions are
-        taken as linear. Where the quantiles coincide the scale spans the range, and one of a constant map starts there.
+        Overlays are clear up to the 75 % quantile, so that most of the ordinary road stays visible whatever the
+        detector's distribution. Several maps weigh alike, whatever their size; between the levels of ``QUANTILES``
+        their distributions are taken as linear. Where the outer quantiles coincide the scale spans the range, and one
+        of a constant map starts there.
 
         Raises:
             InputError: if there is no map, an empty one, or a score that is not finite.
@@ -98,8 +106,15 @@ class ColourScale:
             raise InputError("expected at least one score map for a colour scale, got none")
         grid = np.unique(np.concatenate([values for _, values in tables]))
         share = np.mean([np.interp(grid, values, levels) for levels, values in tables], axis=0)
-        low, high = np.interp((LOW, HIGH), share, grid).tolist()
-        return cls(*_widened(low, high, grid))
+        low, clear, high = np.interp((LOW, CLEAR, HIGH), share, grid).tolist()
+        low, high = _widened(low, high, grid)
+        return cls(low, high, min(max(clear, low), low + CLEAR_AT_MOST * (high - low)))
+
+    @property
+    def overlay(self) -> "ColourScale":
+        """The scale from the clear score to the highest, whose colours an overlay has."""
+        clear = self.low + CLEAR_BY_DEFAULT * (self.high - self.low) if self.clear is None else self.clear
+        return ColourScale(clear, self.high, clear)
 
     def index(self, score: Score) -> Picture:
         """Return the entry of the colour table, 0 to 255, for every score of an array of any shape."""
@@ -108,11 +123,17 @@ class ColourScale:
         return (np.clip(part, 0, 1, out=part) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
+def _spans(low: float, high: float) -> bool:
+    with np.errstate(over="ignore"):
+        span = np.float32(high - low)
+    return math.isfinite(low) and math.isfinite(high) and bool(np.isfinite(span)) and bool(span > 0)
+
+
 def _widened(low: float, high: float, grid: NDArray[np.floating]) -> tuple[float, float]:
-    if np.float32(high - low) > 0:
+    least, most = float(grid[0]), float(grid[-1])
+    if high - low > LEAST_SPAN:
         return low, high
-    low, high = float(grid[0]), float(grid[-1])
-    return (low, high) if np.float32(high - low) > 0 else (low, low + max(1.0, abs(low)))
+    return (least, most) if most - least > LEAST_SPAN else (least, least + max(1.0, abs(least)))
 
 
 def draw_overlay(
@@ -131,8 +152,9 @@ def draw_overlay(
     Args:
         image: uint8 (H, W, 3) RGB.
         score: float (H, W), larger = more anomalous.
-        scale: which scores the first and the last colour stand for.
-        threshold: the score whose contour (score >= threshold) is drawn in white.
+        scale: colours run from its clear score, fully transparent, to its highest.
+        threshold: the score whose contour (score >= threshold) is drawn in white; specks and holes too small for a
+            line around them have none.
         mask: uint8 (H, W) anomaly mask whose anomalies are outlined.
         labels: uint8 (H, W) classes to be blended into the image first, by the colours of ``palette`` (256, 3).
         palette: uint8 (256, 3), as ``Taxonomy.palette``.
@@ -146,17 +168,20 @@ def draw_overlay(
     base = Image.fromarray(image)
     if labels is not None and palette is not None:
         base = draw_labels(image, labels, palette)
-    index = Image.fromarray(scale.index(score))
-    picture = Image.composite(_coloured(index), base, index.point(_opacity()))
+    colours = scale.overlay
+    picture = _blended(Image.fromarray(colours.index(score)), base)
     lines = []
     if mask is not None:
         # Twice as wide as the threshold's line, which is drawn over it, so that both show where they coincide.
         lines.append(_Line(mask == ANOMALY, GROUND_TRUTH, 2 * _line_width(picture)))
     if threshold is not None:
-        lines.append(_Line(score >= threshold, THRESHOLD, _line_width(picture)))
+        width = _line_width(picture)
+        lines.append(_Line(_without_specks(score >= threshold, (2 * width) ** 2), THRESHOLD, width))
     _outline(picture, *lines)
-    bar = Image.composite(_coloured(_ramp()), Image.new("RGB", (256, 1), (128, 128, 128)), _ramp().point(_opacity()))
-    return _explained(picture, bar, scale, threshold, mask, label) if legend else picture
+    if not legend:
+        return picture
+    bar = _blended(_ramp(), Image.new("RGB", (256, 1), (128, 128, 128)))
+    return _explained(picture, bar, (f"up to {colours.low:.3g}", f"{colours.high:.3g}"), threshold, mask, label)
 
 
 def draw_heatmap(score: Score, scale: ColourScale, label: str = "", legend: bool = True) -> Image.Image:
@@ -167,7 +192,8 @@ def draw_heatmap(score: Score, scale: ColourScale, label: str = "", legend: bool
     """
     _check(None, score)
     picture = _coloured(Image.fromarray(scale.index(score)))
-    return _explained(picture, _coloured(_ramp()), scale, None, None, label) if legend else picture
+    ends = f"{scale.low:.3g}", f"{scale.high:.3g}"
+    return _explained(picture, _coloured(_ramp()), ends, None, None, label) if legend else picture
 
 
 def draw_labels(image: Picture, labels: Picture, palette: Picture, strength: float = 0.5) -> Image.Image:
@@ -239,9 +265,13 @@ def _colour_table() -> bytes:
 
 @cache
 def _opacity() -> Sequence[int]:
-    """Opacity by table entry: nothing at the low end, so that the normal road keeps its own colours."""
-    part = np.clip((np.linspace(0, 1, 256) - CLEAR) / (OPAQUE - CLEAR), 0, 1)
-    return [round(255 * STRONGEST * float(one * one * (3 - 2 * one))) for one in part]
+    """Opacity by table entry: nothing at the low end, so that the image keeps its own colours, then rising."""
+    part = np.clip(np.linspace(0, 1 / OPAQUE, 256), 0, 1)
+    return [round(one) for one in (255 * STRONGEST * part * part * (3 - 2 * part)).tolist()]
+
+
+def _blended(index: Image.Image, base: Image.Image) -> Image.Image:
+    return Image.composite(_coloured(index), base, index.point(_opacity()))
 
 
 @cache
@@ -277,6 +307,14 @@ def _outline(picture: Image.Image, *lines: _Line) -> None:
         picture.paste(line.colour, mask=Image.fromarray(ring & ~line.inside))
 
 
+def _without_specks(inside: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    """Drop regions, then holes, of fewer than ``least`` pixels: a line around each would bury a noisy picture."""
+    for _ in range(2):
+        numbers, _ = ndimage.label(inside)
+        inside = ~(inside & (np.bincount(numbers.ravel()) >= least)[numbers])
+    return inside
+
+
 def _grown(inside: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
     grown = inside
     for _ in range(steps):
@@ -291,7 +329,7 @@ def _grown(inside: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
 def _explained(
     picture: Image.Image,
     bar: Image.Image,
-    scale: ColourScale,
+    ends: tuple[str, str],
     threshold: float | None,
     mask: Picture | None,
     label: str,
@@ -300,4 +338,4 @@ def _explained(
     if mask is not None:
         keys.append(Key("ground truth", GROUND_TRUTH))
     title = f"{label} score, larger = more anomalous".strip()
-    return add_legend(picture, title, bar, (scale.low, scale.high), keys)
+    return add_legend(picture, title, bar, ends, keys)

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from strays.errors import InputError
+
 __all__ = ["Journal", "Record"]
 
 Record = dict[str, object]
@@ -16,6 +18,9 @@ class Journal:
 
     Args:
         path: the file; created at the first record.
+
+    Raises:
+        InputError: if a whole line of the file is not a record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,4 +49,14 @@ def _whole_records(path: Path) -> list[Record]:
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):
         os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    return [_record(line, path, number) for number, line in enumerate(whole.splitlines(), start=1)]
+
+
+def _record(line: bytes, path: Path, number: int) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise InputError(f"{path}, line {number}, is damaged: delete the file to start the work anew")
+    return record

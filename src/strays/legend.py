@@ -35,15 +35,15 @@ class _Item:
 
 
 def add_legend(
-    picture: Image.Image, title: str, bar: Image.Image, ends: tuple[float, float], keys: Sequence[Key] = ()
+    picture: Image.Image, title: str, bar: Image.Image, ends: tuple[str, str], keys: Sequence[Key] = ()
 ) -> Image.Image:
-    """Return the picture with a strip below it: a title, a colour bar between two numbers, and what each line means.
+    """Return the picture with a strip below it: a title, a colour bar between its ends, and what each line means.
 
     Args:
         picture: RGB of any size; the type grows with its width, the strip by as many rows as that takes.
         title: what the colours show, with its unit.
         bar: a picture one pixel high, from the first colour to the last.
-        ends: the values of the first and of the last colour.
+        ends: what the first and the last colour stand for.
         keys: the lines in the picture.
     """
     size = min(LARGEST, max(SMALLEST, round(picture.width / WIDTHS)))
@@ -103,8 +103,8 @@ def _key(key: Key, size: int) -> _Item:
     return _Item(stroke + size // 2 + text.width, draw)
 
 
-def _bar(bar: Image.Image, ends: tuple[float, float], size: int) -> _Item:
-    low, high = (_text(f"{end:.3g}", size, QUIET) for end in ends)
+def _bar(bar: Image.Image, ends: tuple[str, str], size: int) -> _Item:
+    low, high = (_text(end, size, QUIET) for end in ends)
     drawn = bar.resize((13 * size, size), Image.Resampling.BILINEAR)
 
     def draw(strip: Image.Image, x: int, y: int) -> None:

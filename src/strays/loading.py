@@ -1,6 +1,7 @@
 """Models from the strings that people write: a name, a folder, ``NAME@FILE``, ``hf:``, ``onnx:`` and ``python:``."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from strays.model import MODEL_FILE, Model, ModelFacts
 from strays.networks.base import NETWORKS, SCHEMES, SegmentationNetwork
 from strays.networks.weights import load_state, read_weights
 from strays.registry import unknown_name
-from strays.taxonomy import TAXONOMIES, LabelClass, Taxonomy, load_taxonomy
+from strays.taxonomy import IGNORE, TAXONOMIES, LabelClass, Taxonomy, load_taxonomy
 
 __all__ = ["DEFAULT_MODEL", "builtin_models", "choose_device", "load_model"]
 
@@ -41,9 +42,9 @@ def load_model(spec: str = "default", taxonomy: str | None = None, device: str =
     chosen = choose_device(device)
     model = _load(spec)
     if taxonomy is not None:
-        facts = model.facts.model_copy(update={"taxonomy": _fitting(load_taxonomy(taxonomy), model)})
-        model = Model(model.network, facts, spec)
-    return model.to(chosen)
+        fitting = _fitting(load_taxonomy(taxonomy), len(model.taxonomy), model.name)
+        model = replace(model, facts=model.facts.model_copy(update={"taxonomy": fitting}))
+    return replace(model, source=spec).to(chosen)
 
 
 def builtin_models() -> Mapping[str, ModelFacts]:
@@ -76,12 +77,12 @@ def _load(spec: str) -> Model:
     scheme, colon, rest = spec.partition(":")
     if colon and scheme in SCHEMES:
         return _wrapped(SCHEMES[scheme](rest), scheme, spec)
+    folder = Path(spec).expanduser()
+    if folder.is_dir():  # before looking for an @, which a path may hold as well
+        return Model.load(folder)
     name, at, file = spec.partition("@")
     if at:
         return _with_weights(name, Path(file).expanduser(), spec)
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
-        return Model.load(folder)
     raise InputError(_no_model(spec))
 
 
@@ -94,10 +95,12 @@ def _with_weights(name: str, file: Path, spec: str) -> Model:
 
 
 def _wrapped(network: SegmentationNetwork, kind: str, name: str) -> Model:
-    taxonomy = network.taxonomy() or _guessed(_classes(network))
+    own, classes = network.taxonomy(), _known_classes(network)
+    taxonomy = _fitting(own, classes or len(own), name) if own else _guessed(classes or _tried_classes(network), name)
+    registered = (key for key, one in NETWORKS.items() if one is type(network))
     facts = ModelFacts(
         name=name,
-        network=kind,
+        network=next(registered, kind),
         configuration=network.configuration,
         taxonomy=taxonomy,
         mean=network.normalization.mean,
@@ -111,27 +114,31 @@ def _card(network: SegmentationNetwork, name: str) -> Card:
     return network.card.model_copy(update={"notes": f"weights from {name}"})
 
 
-def _classes(network: SegmentationNetwork) -> int:
+def _known_classes(network: SegmentationNetwork) -> int | None:
     known = network.configuration.get("classes") or getattr(network, "classes", None)
-    if isinstance(known, int):
-        return known
+    return known if isinstance(known, int) else None
+
+
+def _tried_classes(network: SegmentationNetwork) -> int:
     with torch.no_grad():
         return int(network(torch.zeros(1, 3, _PROBED, _PROBED)).shape[1])
 
 
-def _guessed(classes: int) -> Taxonomy:
+def _guessed(classes: int, name: str) -> Taxonomy:
     """Return the built-in taxonomy with so many channels, or numbered classes in shades of grey."""
     if classes in _BY_CLASSES:
         return _BY_CLASSES[classes]
+    if classes > IGNORE:
+        raise InputError(f"{name} has {classes} channels, expected at most {IGNORE}: labels are kept in one byte")
     shades = [round(255 * (index + 1) / (classes + 1)) for index in range(classes)]
     numbered = (LabelClass(name=f"class {index}", colour=(one,) * 3) for index, one in enumerate(shades))
     return Taxonomy(name=f"{classes} classes", classes=tuple(numbered))
 
 
-def _fitting(taxonomy: Taxonomy, model: Model) -> Taxonomy:
-    if len(taxonomy) != len(model.taxonomy):
-        expected = f"{model.name} has {len(model.taxonomy)} channels"
-        raise InputError(f"{expected}, but the taxonomy {taxonomy.name} has {len(taxonomy)} classes: choose another")
+def _fitting(taxonomy: Taxonomy, channels: int, name: str) -> Taxonomy:
+    if len(taxonomy) != channels:
+        found = f"the taxonomy {taxonomy.name} has {len(taxonomy)} classes"
+        raise InputError(f"{name} has {channels} channels, but {found}: choose another")
     return taxonomy
 
 
@@ -139,4 +146,6 @@ def _no_model(spec: str) -> str:
     known = ["default", *builtin_models(), *(f"{name}@FILE" for name in NETWORKS), *(f"{one}:..." for one in SCHEMES)]
     if spec in NETWORKS:
         return f"{spec} is a network without weights: name them as {spec}@FILE"
+    if Path(spec).is_file():
+        return f"{spec} is a file: say which network its weights belong to, as NETWORK@{spec}, or onnx:{spec}"
     return unknown_name("model", spec, known)

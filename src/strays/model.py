@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from huggingface_hub import ModelHubMixin, hf_hub_download
-from pydantic import BaseModel, ConfigDict, ValidationError
+from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors.torch import save
 from torch import Tensor
 
@@ -25,6 +25,27 @@ __all__ = ["MODEL_FILE", "WEIGHTS_FILE", "Model", "ModelFacts"]
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 
+_HUB_PAGE = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+{{ summary }}
+
+{% if paper %}Network: [{{ paper }}]({{ url }}), {{ year }}.
+
+{% endif %}{% if notes %}{{ notes }}
+
+{% endif %}{% if licence %}Licence: {{ licence }}
+
+{% endif %}```python
+from strays import Model
+
+model = Model.from_pretrained("ORG/ID")
+```
+"""
+
 
 class ModelFacts(BaseModel):
     """What ``model.json`` holds: everything about a model but its weights.
@@ -34,7 +55,7 @@ class ModelFacts(BaseModel):
         network: name of the network in the registry.
         configuration: keyword arguments that build it.
         taxonomy: the classes of its channels.
-        mean, std: its normalisation of RGB in [0, 1]; told for readers of the file, and checked when it is loaded.
+        mean, std: its normalisation of RGB in [0, 1].
         recipe: name of the recipe it was trained by, or "".
         detector: name of the detector that reads it best.
         card: the facts about it.
@@ -54,9 +75,21 @@ class ModelFacts(BaseModel):
     card: Card
     training: dict[str, object] = {}
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        classes = self.configuration.get("classes")
+        if classes is not None and classes != len(self.taxonomy):
+            raise ValueError(f"the network has {classes} classes, the taxonomy {len(self.taxonomy)}")
+        return self
 
-@dataclass(eq=False)
-class Model(ModelHubMixin, library_name="strays", repo_url="", tags=["anomaly-detection", "semantic-segmentation"]):
+
+@dataclass(eq=False, repr=False)
+class Model(
+    ModelHubMixin,
+    library_name="strays",
+    model_card_template=_HUB_PAGE,
+    tags=["anomaly-detection", "semantic-segmentation"],
+):
     """A segmentation network together with everything that is needed to use it.
 
     ``save`` and ``load`` keep it in a folder; ``push_to_hub`` and ``from_pretrained`` on the Hugging Face hub.
@@ -70,6 +103,14 @@ class Model(ModelHubMixin, library_name="strays", repo_url="", tags=["anomaly-de
     network: SegmentationNetwork
     facts: ModelFacts
     source: str = ""
+
+    def __post_init__(self) -> None:
+        # model.json says it all; left alone, the mixin publishes `source`, a path of this machine, in a config.json
+        self._hub_mixin_config = None
+
+    def __repr__(self) -> str:
+        facts = self.facts
+        return f"Model({facts.name!r}, {facts.network}, {len(facts.taxonomy)} classes, {facts.detector}, {self.device})"
 
     @property
     def name(self) -> str:
@@ -109,11 +150,18 @@ class Model(ModelHubMixin, library_name="strays", repo_url="", tags=["anomaly-de
         Args:
             folder: created where it does not exist.
             dtype: what floating-point weights are stored as, such as ``torch.float16``; as they are by default.
+
+        Raises:
+            InputError: if the network is none that can be built from its configuration, such as a user's own module,
+                or the folder cannot be written to.
         """
+        if self.facts.network not in NETWORKS:
+            raise InputError(f"{self.name} cannot be saved as a model directory: strays does not build its network")
         path = make_folder(Path(folder))
         weights = {key: _stored(value, dtype) for key, value in self.network.state_dict().items()}
         with whole_file(path / WEIGHTS_FILE) as stream:
-            stream.write(save(weights, metadata={"format": "pt", "network": self.facts.network}))
+            # one entry only: safetensors writes several in an order that changes from run to run
+            stream.write(save(weights, metadata={"format": "pt"}))
         write_text(path / MODEL_FILE, self.facts.model_dump_json(indent=2) + "\n")
         return path
 
@@ -127,10 +175,15 @@ class Model(ModelHubMixin, library_name="strays", repo_url="", tags=["anomaly-de
         """
         path = Path(folder)
         facts = _read_facts(path / MODEL_FILE)
-        network = NETWORKS[facts.network](**facts.configuration)
+        network = _built(facts, path / MODEL_FILE)
         load_state(network, read_weights(path / WEIGHTS_FILE), str(path / WEIGHTS_FILE))
         network.normalization = Normalization(facts.mean, facts.std)
         return cls(network.eval(), facts, source=str(folder))
+
+    def generate_model_card(self, *args: object, **kwargs: object) -> ModelCard:
+        """Return the page of the model on the hub, made of its card."""
+        card: ModelCard = super().generate_model_card(**{**self.facts.card.model_dump(), **kwargs})
+        return card
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.save(save_directory)
@@ -167,6 +220,14 @@ class Model(ModelHubMixin, library_name="strays", repo_url="", tags=["anomaly-de
 def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     kept = value.detach().cpu().contiguous()
     return kept.to(dtype) if dtype is not None and kept.is_floating_point() else kept
+
+
+def _built(facts: ModelFacts, path: Path) -> SegmentationNetwork:
+    kind = NETWORKS[facts.network]
+    try:
+        return kind(**facts.configuration)
+    except TypeError as error:  # a keyword that the network does not have, or a value of another type
+        raise InputError(f"{path} does not describe a model: configuration: {error}") from error
 
 
 def _read_facts(path: Path) -> ModelFacts:

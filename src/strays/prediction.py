@@ -1,14 +1,20 @@
 """What a segmentation network saw in a batch of images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torch import Tensor
+from torch.nn import functional
 
 from strays.errors import InputError
 
-__all__ = ["MaskPrediction", "Prediction"]
+__all__ = ["MaskPrediction", "Prediction", "resize_maps"]
+
+
+def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Return maps (N, C, h, w) at (H, W) = ``size``, bilinear with ``align_corners=False``."""
+    return functional.interpolate(maps, size=list(size), mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True, eq=False)

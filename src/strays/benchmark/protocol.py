@@ -1,12 +1,11 @@
 """How numbers are measured; written into every row of the results."""
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from strays import __version__
-from strays.errors import InputError
 from strays.metrics import Aggregation, FprRule
 
 __all__ = ["AnomalyFree", "Components", "Protocol", "library_versions"]
@@ -27,6 +26,9 @@ class Protocol(BaseModel):
         fpr_rule: which point of the ROC curve FPR95 means.
         exact: keep every score instead of counts per key.
         components: the size filters of the component metrics of SegmentMeIfYouCan, or ``none``.
+
+    Raises:
+        pydantic.ValidationError: for any other choice, and for component metrics per image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,10 +41,11 @@ class Protocol(BaseModel):
     exact: bool = False
     components: Components = "none"
 
-    def model_post_init(self, context: object) -> None:
-        """Refuse choices that exclude each other."""
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
         if self.components != "none" and self.aggregation != "pooled":
-            raise InputError("component metrics need one threshold for the whole set: use --aggregation pooled")
+            raise ValueError("--components needs one threshold for the whole set: use --aggregation pooled")
+        return self
 
 
 def library_versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from strays.files import write_json, write_text
 
-__all__ = ["ResultRow", "Results", "Unreadable", "markdown_table", "write_results"]
+__all__ = ["ResultRow", "Results", "Unmeasured", "Unreadable", "markdown_table", "write_results"]
 
 _COUNTS = ("pixels_inlier", "pixels_anomaly", "pixels_ignored", "images", "images_skipped")
 _FIRST = ("AP", "FPR95", "AUROC", "F1")
@@ -40,6 +40,16 @@ class Unreadable(BaseModel):
     reason: str
 
 
+class Unmeasured(BaseModel):
+    """What a model could not be measured in on a data set, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    dataset: str
+    reason: str
+
+
 class Results(BaseModel):
     """Everything that ``results.json`` holds."""
 
@@ -47,6 +57,7 @@ class Results(BaseModel):
 
     rows: tuple[ResultRow, ...]
     unreadable: tuple[Unreadable, ...] = ()
+    unmeasured: tuple[Unmeasured, ...] = ()
 
 
 def write_results(out: Path, results: Results) -> None:
@@ -54,6 +65,7 @@ def write_results(out: Path, results: Results) -> None:
     write_json(out / "results.json", {"schema": 1, **results.model_dump(mode="json")})
     lines = [markdown_table(results.rows), "", *_protocol_lines(results.rows)]
     lines += [f"- not counted: {one.dataset}/{one.name}: {one.reason}" for one in results.unreadable]
+    lines += [f"- not measured: {one.model} on {one.dataset}: {one.reason}" for one in results.unmeasured]
     write_text(out / "results.md", "\n".join(lines) + "\n")
 
 

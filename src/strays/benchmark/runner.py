@@ -1,5 +1,6 @@
 """Detectors x data sets: one pass of the network per image serves all detectors."""
 
+import hashlib
 import json
 import re
 import statistics
@@ -11,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strays.benchmark.protocol import Protocol, library_versions
-from strays.benchmark.results import ResultRow, Unreadable
+from strays.benchmark.results import ResultRow, Unmeasured, Unreadable
 from strays.benchmark.tally import A, Tally
-from strays.data.base import SceneSet
+from strays.data.base import FrameSet, SceneSet
 from strays.errors import InputError
 from strays.files import make_folder
 from strays.metrics import (
@@ -27,6 +28,7 @@ from strays.metrics import (
 )
 from strays.scene import Scene
 from strays.scoring import Scorer
+from strays.scoring.continuing import file_stamp
 from strays.scoring.run import read_ahead
 
 __all__ = ["Benchmark", "Outcome", "WorstFrame"]
@@ -80,65 +82,104 @@ class Benchmark:
         protocol: how it is measured.
         out: folder of the run; one that holds an unfinished run with the same settings is continued.
         strict: stop at the first image that cannot be used instead of reporting it and going on.
-        checkpoint_seconds: how much work a kill may cost at most.
+
+    Attributes:
+        unreadable: the images that are in no number so far.
+        unmeasured: what could be measured only in part so far.
+
+    Raises:
+        InputError: if the folder cannot be written to.
     """
 
-    def __init__(
-        self, scorer: Scorer, protocol: Protocol, out: Path, strict: bool = False, checkpoint_seconds: float = 10.0
-    ) -> None:
+    def __init__(self, scorer: Scorer, protocol: Protocol, out: Path, strict: bool = False) -> None:
         if scorer.network_size != protocol.network_size:
             raise InputError(f"the scorer has network size {scorer.network_size}, the protocol {protocol.network_size}")
         self.scorer = scorer
         self.protocol = protocol
         self.out = make_folder(out)
         self.strict = strict
-        self.checkpoint_seconds = checkpoint_seconds
         self.sha256 = scorer.model.sha256()
         self.unreadable: list[Unreadable] = []
+        self.unmeasured: list[Unmeasured] = []
 
-    def run(self, scenes: SceneSet, advance: Advance | None = None) -> list[Outcome]:
-        """Measure all detectors on one data set.
+    def check(self, scenes: SceneSet) -> None:
+        """Refuse now what ``run`` would refuse after the data sets before it have been measured.
 
         Raises:
-            InputError: if its scenes have no masks, no image has both anomaly and inlier pixels, or, when strict, an
-                image cannot be used.
+            InputError: if the scenes have no masks, or the folder holds a run with other settings or from other files.
         """
         if not scenes.has_masks:
             raise InputError(
                 f"{scenes.name} has no anomaly masks, so nothing can be measured: name a set that has them"
             )
-        settings = self.protocol
-        empty: dict[str, AnyPixelMetrics] = {
-            name: pixel_metrics(settings.aggregation, settings.exact, fpr_rule=settings.fpr_rule) for name in self.names
-        }
-        tally = self._sweep(scenes, self._tally("pixels", scenes, empty), advance)
+        self._pixels(scenes).check()
+
+    def run(self, scenes: SceneSet, advance: Advance | None = None) -> list[Outcome]:
+        """Measure all detectors on one data set.
+
+        Raises:
+            InputError: as for ``check``; if no image can be used, or none has anomaly or none inlier pixels; or, when
+                strict, if one image cannot be used.
+        """
+        self.check(scenes)
+        tally = self._sweep(scenes, self._pixels(scenes).restored(), advance)
         self.unreadable += [
             Unreadable(dataset=scenes.name, name=name, reason=reason) for name, reason in tally.unreadable.items()
         ]
-        components = self._components(scenes, tally, advance)
+        results = {name: self._metrics(scenes, tally, name) for name in self.names}
+        components = self._components(scenes, results, advance)
         worst = self._worst(scenes, tally)
-        return [self._outcome(scenes, name, tally, components.get(name, {}), worst[name]) for name in self.names]
+        return [
+            self._outcome(scenes, name, tally, results[name], components.get(name, {}), worst[name])
+            for name in self.names
+        ]
 
     @property
     def names(self) -> list[str]:
         """The detectors, in words."""
         return list(self.scorer.detectors)
 
+    def _pixels(self, scenes: SceneSet) -> PixelTally:
+        """Return the empty tally of the pixel metrics."""
+        choices = self.protocol
+        empty: dict[str, AnyPixelMetrics] = {
+            name: pixel_metrics(choices.aggregation, choices.exact, fpr_rule=choices.fpr_rule) for name in self.names
+        }
+        return self._tally("pixels", scenes, empty)
+
     def _tally(self, kind: str, scenes: SceneSet, empty: Mapping[str, A]) -> Tally[A]:
         folder = make_folder(self.out / _STATE)
-        settings = json.dumps([self.protocol.model_dump(mode="json"), self.sha256, self.names, scenes.names])
-        path = folder / f"{_slug(self.scorer.model.name)}-{_slug(scenes.name)}-{kind}.npz"
-        return Tally(path, empty, settings, self.checkpoint_seconds).restored()
+        whose = json.dumps([self.scorer.model.name, scenes.name, kind])  # two of them may look alike as file names
+        name = f"{_slug(self.scorer.model.name)}-{_slug(scenes.name)}-{_digest(whose)}.npz"
+        return Tally(folder / name, empty, self._settings(scenes), _stamps(scenes))
+
+    def _settings(self, scenes: SceneSet) -> dict[str, object]:
+        """Return everything that decides the numbers apart from the files of the images."""
+        names, taxonomy = scenes.names, self.scorer.model.taxonomy
+        return {
+            **self.protocol.model_dump(mode="json"),
+            "weights": self.sha256,
+            "taxonomy": taxonomy.name,
+            "void": taxonomy.void,
+            "detectors": self.names,
+            "split": scenes.split,
+            "images": f"{len(names)} ({_digest(json.dumps(names))})",
+            "device": str(self.scorer.model.device),
+            **library_versions(),
+        }
 
     def _sweep(self, scenes: SceneSet, tally: Tally[A], advance: Advance | None) -> Tally[A]:
         """Score every scene that the tally has not seen, and count it."""
         pending = [index for index, name in enumerate(scenes.names) if name not in tally]
+        if advance is not None:
+            advance(scenes.name, len(tally), len(scenes))
         for index, scene in read_ahead(pending, lambda index: self._read(scenes, index)):
             self._take(scenes.names[index], scene, tally)
             tally.save()
             if advance is not None:
                 advance(scenes.name, len(tally), len(scenes))
-        tally.save(now=True)
+        if pending:
+            tally.save(now=True)
         return tally
 
     def _take(self, name: str, scene: Scene | InputError, tally: Tally[A]) -> None:
@@ -163,17 +204,35 @@ class Benchmark:
             return error
         return scene if self.protocol.size is None else scene.resized(self.protocol.size)
 
-    def _components(self, scenes: SceneSet, tally: PixelTally, advance: Advance | None) -> dict[str, dict[str, float]]:
+    def _components(
+        self, scenes: SceneSet, results: Mapping[str, PixelResult], advance: Advance | None
+    ) -> dict[str, dict[str, float]]:
         """Return component metrics by detector; they need the threshold of the whole set, hence a second sweep."""
         preset = self.protocol.components
         if preset == "none":
             return {}
-        thresholds = {name: self._metrics(scenes, tally, name)["threshold"] for name in self.names}
+        thresholds = {name: result["threshold"] for name, result in results.items()}
         empty = {name: SegmentMetrics.preset(preset, threshold) for name, threshold in thresholds.items()}
-        second = self._sweep(scenes, self._tally("components", scenes, empty), advance)
-        return {name: accumulator.compute() for name, accumulator in second.accumulators.items()}
+        # An image that could be read only now has moved the thresholds: then this sweep is another one.
+        tally = self._tally(f"components {json.dumps(thresholds)}", scenes, empty).restored()
+        second = self._sweep(scenes, tally, advance)
+        try:
+            return {name: accumulator.compute() for name, accumulator in second.accumulators.items()}
+        except InputError as error:
+            self.unmeasured.append(self.failed(scenes, f"no component metrics: {error}"))
+            return {}
+
+    def failed(self, scenes: SceneSet, reason: str) -> Unmeasured:
+        """Return the note that something of a data set could not be measured with this model."""
+        return Unmeasured(model=self.scorer.model.name, dataset=scenes.name, reason=reason)
 
     def _metrics(self, scenes: SceneSet, tally: PixelTally, name: str) -> PixelResult:
+        if not tally.counted and tally.unreadable:
+            first, reason = next(iter(tally.unreadable.items()))
+            lost = f"none of the {len(tally.unreadable)} images could be used"
+            raise InputError(f"{scenes.name}: {lost}; the first, {first}: {reason}")
+        if not tally.counted:
+            raise InputError(f"{scenes.name}: no image has an anomaly, and images without any are skipped")
         try:
             return tally.accumulators[name].compute()
         except InputError as error:
@@ -184,12 +243,11 @@ class Benchmark:
         scenes: SceneSet,
         name: str,
         tally: PixelTally,
+        result: PixelResult,
         components: dict[str, float],
         worst: Sequence[WorstFrame],
     ) -> Outcome:
         accumulator = tally.accumulators[name]
-        result = self._metrics(scenes, tally, name)
-        pixels = {kind: int(result[f"pixels_{kind}"]) for kind in ("inlier", "anomaly", "ignored")}
         metrics = {key: value for key, value in result.items() if not key.startswith(("pixels_", "images"))}
         row = ResultRow(
             model=self.scorer.model.name,
@@ -197,20 +255,21 @@ class Benchmark:
             dataset=scenes.name,
             metrics={**metrics, **components},
             bounds={key: (bound.lower, bound.upper) for key, bound in result.bounds.items()},
-            protocol=self._protocol(scenes, name, tally, pixels),
+            protocol=self._protocol(scenes, name, tally, result),
         )
         if isinstance(accumulator, PixelMetrics):
             return Outcome(row, accumulator.curve(), accumulator.histogram(), worst)
         return Outcome(row, None, None, worst)
 
-    def _protocol(self, scenes: SceneSet, name: str, tally: PixelTally, pixels: dict[str, int]) -> dict[str, object]:
+    def _protocol(self, scenes: SceneSet, name: str, tally: PixelTally, result: PixelResult) -> dict[str, object]:
         model = self.scorer.model
+        skipped = int(result.get("images_skipped", 0))  # per image: those that define no metric
         return {
             **self.protocol.model_dump(mode="json"),
-            "images": len(tally.counted),
-            "images_left_out": len(tally.left_out),
+            "images": len(tally.counted) - skipped,
+            "images_left_out": len(tally.left_out) + skipped,
             "images_unreadable": len(tally.unreadable),
-            "pixels": pixels,
+            "pixels": {kind: int(result[f"pixels_{kind}"]) for kind in ("inlier", "anomaly", "ignored")},
             "split": scenes.split,
             "data": scenes.card.title,
             "network": model.facts.network,
@@ -256,5 +315,17 @@ def _mask(scene: Scene) -> NDArray[np.uint8]:
     return scene.mask
 
 
+def _stamps(scenes: SceneSet) -> dict[str, list[int]]:
+    """Return by image what tells whether its files have changed; nothing for scenes that are rendered."""
+    if not isinstance(scenes, FrameSet):
+        return {}
+    files = {frame.name: (frame.image, frame.mask) for frame in scenes.frames}
+    return {name: [part for path in paths if path for part in file_stamp(path)] for name, paths in files.items()}
+
+
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]

@@ -3,16 +3,20 @@
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from types import MappingProxyType
+from typing import Generic, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from strays.errors import InputError
 from strays.files import whole_file
 from strays.scene import ANOMALY, INLIER
+from strays.scoring.continuing import changes
 
 __all__ = ["A", "Accumulator", "FrameNotes", "Tally"]
 
@@ -34,8 +38,23 @@ class Accumulator(Protocol):
 
 
 A = TypeVar("A", bound=Accumulator)
+Stamp = Sequence[int]
 FrameNotes = dict[str, tuple[float | None, float | None]]
 """By detector: the median score of the anomaly pixels and the 99.9 % quantile of the inlier pixels of one frame."""
+
+
+class _Facts(TypedDict):
+    """What a stored tally holds beside its accumulators."""
+
+    settings: dict[str, object]
+    counted: dict[str, FrameNotes]
+    left_out: list[str]
+    stamps: dict[str, Stamp | None]
+    milliseconds: list[float]
+
+
+_SAVING = 0.1
+"""The share of the time that saving may take at most."""
 
 
 class Tally(Generic[A]):
@@ -44,38 +63,52 @@ class Tally(Generic[A]):
     Args:
         path: where it is kept.
         accumulators: by detector.
-        settings: everything that decides the numbers; a stored tally with others is refused.
-        seconds: how much work a kill may cost at most.
-
-    Raises:
-        InputError: if the folder holds a tally with other settings.
+        settings: everything that decides the numbers, ready for JSON; a stored tally with others is refused.
+        stamps: by image what its files are recognised by; a stored tally that has counted others is refused.
     """
 
-    def __init__(self, path: Path, accumulators: Mapping[str, A], settings: str, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        accumulators: Mapping[str, A],
+        settings: Mapping[str, object],
+        stamps: Mapping[str, Stamp] = MappingProxyType({}),
+    ) -> None:
         self.path = path
         self.accumulators = dict(accumulators)
-        self.settings = settings
-        self.seconds = seconds
+        self.settings = dict(settings)
+        self.stamps = dict(stamps)
         self.counted: dict[str, FrameNotes] = {}
         self.left_out: list[str] = []
         self.unreadable: dict[str, str] = {}
         self.milliseconds: list[float] = []
-        self._saved = time.monotonic()
+        self._due = 0.0
+
+    def check(self) -> None:
+        """Read from disk only what tells whether the tally there can be taken up.
+
+        Raises:
+            InputError: if it was gathered under other settings or from other files, or cannot be read.
+        """
+        if self.path.is_file():
+            with self._stored() as stored:
+                self._facts(stored)
 
     def restored(self) -> Self:
-        """Take up what is on disk, if anything is, and return the tally itself."""
+        """Take up what is on disk, if anything is, and return the tally itself; unreadable images are tried again.
+
+        Raises:
+            InputError: if it was gathered under other settings or from other files, or cannot be read.
+        """
         if not self.path.is_file():
             return self
-        with np.load(self.path, allow_pickle=False) as stored:
-            facts = json.loads(str(stored["facts"]))
-            if facts["settings"] != self.settings:
-                found = f"{self.path.parent.parent} holds a benchmark with other settings"
-                raise InputError(f"{found}: choose another --out, or delete that folder")
+        with self._stored() as stored:
+            facts = self._facts(stored)
             for index, (name, empty) in enumerate(self.accumulators.items()):
                 state = {key.split("/", 1)[1]: stored[key] for key in stored.files if key.startswith(f"{index}/")}
                 self.accumulators[name] = type(empty).from_state(state)
         self.counted, self.left_out = facts["counted"], facts["left_out"]
-        self.unreadable, self.milliseconds = facts["unreadable"], facts["milliseconds"]
+        self.milliseconds = facts["milliseconds"]
         return self
 
     def __contains__(self, name: object) -> bool:
@@ -91,14 +124,15 @@ class Tally(Generic[A]):
         self.counted[name] = {detector: _notes(values, mask) for detector, values in scores.items()}
 
     def save(self, now: bool = False) -> None:
-        """Write the tally, whole or not at all, when it is due or ``now``."""
-        if not now and time.monotonic() - self._saved < self.seconds:
+        """Write the tally, whole or not at all: always ``now``, else as often as a tenth of the time allows."""
+        started = time.monotonic()
+        if not now and started < self._due:
             return
         facts = {
             "settings": self.settings,
             "counted": self.counted,
             "left_out": self.left_out,
-            "unreadable": self.unreadable,
+            "stamps": {name: self.stamps.get(name) for name in (*self.counted, *self.left_out)},
             "milliseconds": self.milliseconds,
         }
         arrays: State = {"facts": np.array(json.dumps(facts))}
@@ -108,7 +142,30 @@ class Tally(Generic[A]):
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         with whole_file(self.path) as stream:
             stream.write(buffer.getbuffer())
-        self._saved = time.monotonic()
+        finished = time.monotonic()
+        self._due = finished + (finished - started) * (1 / _SAVING - 1)
+
+    @contextmanager
+    def _stored(self) -> Iterator[NpzFile]:
+        fix = "delete it to measure anew, or choose another --out"
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                yield stored
+        except InputError:
+            raise
+        except Exception as error:  # a damaged archive ends in any of a dozen kinds
+            raise InputError(f"{self.path} cannot be read ({type(error).__name__}: {error}): {fix}") from error
+
+    def _facts(self, stored: NpzFile) -> _Facts:
+        facts: _Facts = json.loads(str(stored["facts"]))
+        fix = f"choose another --out, or delete {self.path.parent}"
+        if changed := changes(facts["settings"], self.settings):
+            raise InputError(f"{self.path.parent.parent} holds a benchmark with other settings ({changed}): {fix}")
+        other = [name for name, stamp in facts["stamps"].items() if stamp != self.stamps.get(name)]
+        if other:
+            counted = f"{len(other)} images, {other[0]} first," if len(other) > 1 else f"the image {other[0]}"
+            raise InputError(f"{self.path.parent.parent} has counted {counted} before the files changed: {fix}")
+        return facts
 
 
 _SAMPLED = 8

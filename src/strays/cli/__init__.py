@@ -1,6 +1,7 @@
 """The command line: one thin file per command, which parses, calls and prints."""
 
 import sys
+from typing import NoReturn, cast
 
 import typer
 
@@ -8,11 +9,14 @@ from strays.cli import bench, demo, doctor, listings, score, train
 
 __all__ = ["app", "main"]
 
+_STOPPED = 130
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""What Typer raises for a command line it does not understand; it exports only this child of it."""
+
 app = typer.Typer(
     name="strays",
-    help="Find the pixels that do not belong: anomaly scores for semantic segmentation.",
-    epilog="Start with `strays demo`, then `strays score my_drive/ --out scored`.",
-    no_args_is_help=True,
+    help="Find the pixels that do not belong: anomaly scores for the segmentation of road scenes.",
+    epilog="Start with `strays demo`, then `strays score my_drive/ --out scored`. Each command has its own --help.",
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -22,13 +26,17 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True, metavar=""),
 ) -> None:
     if version:
         from strays import __version__
 
         typer.echo(f"strays {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
 
 
 app.command("demo", rich_help_panel="Commands")(demo.demo)
@@ -44,10 +52,26 @@ def main() -> None:
     from strays.errors import InputError
 
     try:
-        app()
+        code = app(prog_name="strays", standalone_mode=False)
     except InputError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _refuse(str(error))
+    except _UsageError as error:
+        _refuse(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _STOPPED
+    if code == _STOPPED:
         typer.secho("stopped; the same command continues where it was", err=True)
-        sys.exit(130)
+    sys.exit(code)
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.secho(f"error: {' '.join(reason.split())}", fg="red", err=True)
+    sys.exit(2)
+
+
+def _usage(error: Exception) -> str:
+    """Return in one line what is wrong with a command line, and which help tells more."""
+    context = getattr(error, "ctx", None)
+    told = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
+    told = told if told.endswith((".", "?")) else f"{told}."
+    return f"{told} See {context.command_path if context else 'strays'} --help"

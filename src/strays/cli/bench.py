@@ -1,54 +1,49 @@
 """``strays bench``: detectors x data sets -> numbers with their protocol, and a page to look at."""
 
+from collections import Counter
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from strays.cli.score import DeviceName, NetworkSize, TaxonomyName
+from strays.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import Progress, TaskID
 
-    from strays.benchmark import Outcome, Protocol
+    from strays.benchmark import Protocol
     from strays.benchmark.runner import Advance
+    from strays.data import SceneSet
     from strays.model import Model
 
 __all__ = ["bench", "measure"]
 
-Models = Annotated[list[str], typer.Option(help="As for strays score; may be given several times.")]
-
 
 def bench(
-    data: Annotated[list[str], typer.Option(help="NAME=PATH; several times for several sets.", metavar="NAME=PATH")],
-    out: Annotated[Path, typer.Option(help="Folder for results.json, results.md and report.html.")] = Path("benchmark"),
-    model: Models = ["default"],  # noqa: B006 - Typer reads the default, nobody changes it
-    detectors: Annotated[
-        str | None, typer.Option(help="Separated by commas; the model's own one by default.", metavar="A,B")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="HxW that image and mask are resized to; their own by default.", metavar="HxW")
-    ] = None,
-    network_size: NetworkSize = None,
-    anomaly_free: Annotated[str, typer.Option(help="include or skip images without any anomaly.")] = "include",
-    aggregation: Annotated[str, typer.Option(help="pooled over all pixels of a set, or per-image.")] = "pooled",
-    fpr_rule: Annotated[
-        str, typer.Option(help="first, strict, argmin or interpolated: which point FPR95 means.")
-    ] = "first",
-    components: Annotated[
-        str, typer.Option(help="none, anomaly-track or obstacle-track: component metrics too.")
-    ] = "none",
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Keep every score: equal to scikit-learn, much memory.")
-    ] = False,
-    split: Annotated[str | None, typer.Option(help="Which part of the data sets; the usual one by default.")] = None,
-    taxonomy: TaxonomyName = None,
-    device: DeviceName = "auto",
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be used.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table.")] = False,
+    data: options.DataSets,
+    model: options.ModelNames = ["default"],  # noqa: B006 - Typer reads the default, nobody changes it
+    detectors: options.DetectorNames = None,
+    out: options.OutFolder = Path("benchmark"),
+    network_size: options.NetworkSize = None,
+    taxonomy: options.TaxonomyName = None,
+    size: options.Size = None,
+    anomaly_free: options.AnomalyFree = "include",
+    aggregation: options.Aggregation = "pooled",
+    fpr_rule: options.FprRule = "first",
+    components: options.Components = "none",
+    exact: options.Exact = False,
+    split: options.Split = None,
+    device: options.DeviceName = "auto",
+    strict: options.Strict = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Measure detectors on data sets with anomaly masks. Killed and started again it continues."""
-    from strays.loading import load_model
+    """Measure how well detectors find anomalies in images with masks.
+
+    The network sees each image once for all detectors. The same command continues a run that was killed.
+
+    Example: strays bench --data street=my_data/ --detectors energy,max-logit --out benchmark
+    """
     from strays.scoring import parse_size
 
     protocol = _protocol(
@@ -60,39 +55,42 @@ def bench(
         exact=exact,
         components=components,
     )
-    names = _split(detectors)
-    models = [load_model(one, taxonomy, device) for one in model]
-    measure(models, names, data, protocol, out, split=split, strict=strict, quiet=quiet)
+    sets = _data(data, split)
+    measure(_models(model, taxonomy, device), _split(detectors), sets, protocol, out, strict=strict, quiet=quiet)
 
 
 def measure(
-    models: "list[Model]",
+    models: "Sequence[Model]",
     detectors: list[str],
-    data: list[str],
+    sets: "Sequence[SceneSet]",
     protocol: "Protocol",
     out: Path,
-    split: str | None = None,
     strict: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Run the benchmark, write its files and print the table."""
+    """Run the benchmark, write its files and print the table; a data set that cannot be measured costs no other."""
     from strays.benchmark import Benchmark
-    from strays.cli.presenting import present
+    from strays.cli.presenting import Measured, present
     from strays.cli.progress import bar
-    from strays.data import open_scenes
+    from strays.errors import InputError
     from strays.scoring import Scorer
 
-    sets = [open_scenes(spec, split) for spec in data]
-    runs: list[Benchmark] = []
-    outcomes: list[Outcome] = []
+    runs = [Benchmark(Scorer.build(one, detectors, protocol.network_size), protocol, out, strict) for one in models]
+    for run, scenes in product(runs, sets):
+        run.check(scenes)
+    measured = Measured()
     with bar(quiet=quiet) as progress:
-        for model in models:
-            run = Benchmark(Scorer.build(model, detectors, protocol.network_size), protocol, out, strict)
-            runs.append(run)
+        for run in runs:
             for scenes in sets:
-                task = progress.add_task(f"{model.name} on {scenes.name}", total=len(scenes))
-                outcomes += run.run(scenes, _shown(progress, task))
-    present(out, outcomes, runs, quiet=quiet)
+                task = progress.add_task(f"{run.scorer.model.name} on {scenes.name}", total=len(scenes))
+                try:
+                    measured.add(run.run(scenes, _shown(progress, task)))
+                except InputError as error:
+                    if strict:
+                        raise
+                    run.unmeasured.append(run.failed(scenes, str(error).removeprefix(f"{scenes.name}: ")))
+            measured.close(run)
+    present(out, measured, quiet=quiet)
 
 
 def _shown(progress: "Progress", task: "TaskID") -> "Advance":
@@ -100,6 +98,34 @@ def _shown(progress: "Progress", task: "TaskID") -> "Advance":
         progress.update(task, completed=done, total=total)
 
     return advance
+
+
+def _data(specs: list[str], split: str | None) -> "list[SceneSet]":
+    """Return the data sets; two of one name are refused, as nobody could tell their results apart."""
+    from strays.data import open_scenes
+    from strays.errors import InputError
+
+    sets = [open_scenes(spec, split) for spec in specs]
+    for name, count in Counter(one.name for one in sets).items():
+        if count > 1:
+            both = " and ".join(spec for spec, one in zip(specs, sets, strict=True) if one.name == name)
+            fix = "give each a name of its own, as in --data first=PATH --data second=PATH"
+            raise InputError(f"{count} data sets are called {name!r} ({both}): {fix}")
+    return sets
+
+
+def _models(specs: list[str], taxonomy: str | None, device: str) -> "list[Model]":
+    """Return the models; those of one name, such as two trainings of one network, are called as they were given."""
+    from dataclasses import replace
+
+    from strays.loading import load_model
+
+    given = list(dict.fromkeys(specs))
+    models = [load_model(one, taxonomy, device) for one in given]
+    count = Counter(one.name for one in models)
+    renamed = (one.facts.model_copy(update={"name": spec}) for one, spec in zip(models, given, strict=True))
+    pairs = zip(models, renamed, strict=True)
+    return [one if count[one.name] == 1 else replace(one, facts=facts) for one, facts in pairs]
 
 
 def _split(detectors: str | None) -> list[str]:
@@ -123,5 +149,6 @@ def _protocol(**choices: object) -> "Protocol":
         return Protocol.model_validate(choices)
     except ValidationError as error:
         first = error.errors()[0]
-        flag = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else "options"
-        raise InputError(f"{flag}: {first['msg']}, got {first['input']!r}") from error
+        told = first["msg"].removeprefix("Value error, ")
+        flags = [f"--{str(name).replace('_', '-')}: " for name in first["loc"]]
+        raise InputError(f"{flags[0]}{told}, got {first['input']!r}" if flags else told) from error

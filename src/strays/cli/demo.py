@@ -13,25 +13,29 @@ __all__ = ["demo"]
 
 _PARTS = ("scenes", "scored", "benchmark")
 _DETECTORS = ["max-logit", "energy", "entropy", "msp"]
+_MARK = ".strays-demo"
+"""A file that tells a folder of ours, which may be emptied, from one of the user's."""
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results; made anew each time.")] = Path("demo"),
-    count: Annotated[int, typer.Option(help="Number of scenes.")] = 10,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the results; those of an earlier demo are replaced.", metavar="FOLDER")
+    ] = Path("demo"),
+    count: Annotated[int, typer.Option(help="Number of scenes.", metavar="N", min=1)] = 10,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only results and errors.", metavar="")] = False,
 ) -> None:
-    """Try it all with nothing at hand: ten synthetic scenes are scored, measured and shown on a page."""
+    """Try it all with nothing at hand: synthetic scenes, scored, measured and shown on a page.
+
+    Takes a minute or two on a laptop and needs neither images nor network.
+    """
     from strays.benchmark import Protocol
     from strays.cli.bench import measure
-    from strays.cli.progress import bar, console
-    from strays.data.sources import find_images
-    from strays.files import make_folder
+    from strays.cli.progress import bar, say
+    from strays.data import find_images, open_scenes
     from strays.loading import load_model
     from strays.scoring import Scorer, ScoreRun
 
-    make_folder(out)
-    for part in _PARTS:
-        shutil.rmtree(out / part, ignore_errors=True)
+    _empty(out)
     model = load_model("default")
     with bar(quiet=quiet) as progress:
         _render(out / "scenes", count, progress)
@@ -39,10 +43,24 @@ def demo(
         task = progress.add_task(f"2 scoring by {run.detector}", total=count)
         run.run(lambda record: progress.advance(task))
     if not quiet:
-        console.print("3 measuring four detectors on the same scenes", highlight=False)
-    measure([model], _DETECTORS, [f"demo={out / 'scenes'}"], Protocol(), out / "benchmark", quiet=True)
+        say("3 measuring four detectors on the same scenes")
+    scenes = open_scenes(f"demo={out / 'scenes'}")
+    measure([model], _DETECTORS, [scenes], Protocol(), out / "benchmark", quiet=True)
     if not quiet:
         _tell(out)
+
+
+def _empty(out: Path) -> None:
+    """Remove what an earlier demo has left, and refuse to touch a folder that holds anything else."""
+    from strays.errors import InputError
+    from strays.files import make_folder
+
+    if out.is_dir() and any(out.iterdir()) and not (out / _MARK).is_file():
+        raise InputError(f"{out} holds files that are not those of a demo: choose another folder with --out")
+    make_folder(out)
+    (out / _MARK).touch()
+    for part in _PARTS:
+        shutil.rmtree(out / part, ignore_errors=True)
 
 
 def _render(folder: Path, count: int, progress: "Progress") -> None:
@@ -64,7 +82,7 @@ def _render(folder: Path, count: int, progress: "Progress") -> None:
 
 
 def _tell(out: Path) -> None:
-    from strays.cli.progress import console
+    from strays.cli.progress import say
 
     lines = (
         f"open {out / 'benchmark' / 'report.html'}    the numbers, curves, worst misses and false alarms",
@@ -77,4 +95,4 @@ def _tell(out: Path) -> None:
         "  strays bench --data mine=FOLDER --detectors max-logit,energy --out benchmark",
     )
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        say(line)

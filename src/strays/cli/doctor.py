@@ -1,7 +1,6 @@
 """``strays doctor``: which data set is this, are its labels right, what to do."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,11 +9,20 @@ __all__ = ["doctor"]
 
 
 def doctor(
-    path: Annotated[Path, typer.Argument(help="Folder of a data set.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    path: Annotated[
+        str, typer.Argument(help="Folder of a data set; NAME=PATH examines it as that one.", metavar="PATH")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar.", metavar="")] = False,
 ) -> None:
-    """Say which data set a folder holds, count and check it, and how to mend what is wrong (exit code 2 then)."""
+    """Check a data set before you wait for numbers.
+
+    Says which data set it is, what its images and masks hold, what is wrong with them and how to mend it.
+
+    The exit code is 2 where something is wrong.
+
+    Example: strays doctor my_data/
+    """
     from strays.cli.progress import bar
     from strays.data.doctor import examine
 

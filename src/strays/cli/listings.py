@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the whole cards as JSON.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the whole cards as JSON, with papers and published numbers.", metavar="")
+]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add one command per kind of component."""
     for kind, cards in _KINDS.items():
-        app.command(kind, rich_help_panel="What there is", help=f"List the {_WORDS.get(kind, kind)} there are.")(
-            _listing(cards)
-        )
+        app.command(kind, rich_help_panel="What there is", help=_WORDS[kind])(_listing(cards))
 
 
 def _listing(cards: "Callable[[], Mapping[str, Card]]") -> Callable[[bool], None]:
@@ -35,14 +35,16 @@ def _listing(cards: "Callable[[], Mapping[str, Card]]") -> Callable[[bool], None
 
 
 def _print_table(cards: "Mapping[str, Card]") -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from strays.cli.progress import show
 
     table = Table("name", "what it is", "needs", "year", header_style="bold")
     for name, card in cards.items():
         needs = ", ".join(need.replace("_", " ") for need, wanted in card.needs if wanted)
-        table.add_row(name, card.summary, needs, str(card.year or ""))
-    Console().print(table)
+        table.add_row(name, Text(card.summary), needs, str(card.year or ""))
+    show(table)
 
 
 def _models() -> "Mapping[str, Card]":
@@ -83,4 +85,10 @@ _KINDS = {
     "recipes": _recipes,
     "datasets": _datasets,
 }
-_WORDS = {"models": "built-in models", "datasets": "data sets that are read"}
+_WORDS = {
+    "models": "List the built-in models, ready for --model.",
+    "networks": "List the segmentation networks that can be trained, or used as NETWORK@WEIGHTS.",
+    "detectors": "List the anomaly scores, ready for --detector and --detectors.",
+    "recipes": "List the ways to train a network, ready for strays train.",
+    "datasets": "List the data sets that are read, ready for --data NAME=PATH.",
+}

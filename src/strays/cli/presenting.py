@@ -3,65 +3,89 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from strays.benchmark import Benchmark, Outcome, ResultRow, Results, write_results
+from strays.benchmark import Benchmark, Outcome, ResultRow, Results, Unmeasured, Unreadable, write_results
 from strays.benchmark.protocol import library_versions
 from strays.benchmark.runner import WorstFrame
-from strays.cli.progress import console
+from strays.cli.progress import say, show
 from strays.drawing import ColourScale
+from strays.errors import InputError
 from strays.report import Panel, Report, ReportRow, Skipped, write_report
 
-__all__ = ["present"]
+__all__ = ["Measured", "present"]
 
 _COLUMNS = ("AP", "FPR95", "AUROC", "F1")
 
 
-def present(
-    out: Path,
-    outcomes: Sequence[Outcome],
-    runs: Sequence[Benchmark],
-    title: str = "Anomaly benchmark",
-    quiet: bool = False,
-) -> None:
-    """Write ``results.json``, ``results.md`` and ``report.html`` and print the table."""
-    rows = tuple(outcome.row for outcome in outcomes)
-    unreadable = tuple(one for run in runs for one in run.unreadable)
-    write_results(out, Results(rows=rows, unreadable=unreadable))
-    write_report(out / "report.html", _report(title, outcomes, runs))
-    Console().print(_table(rows))
-    for one in unreadable:
-        console.print(f"not counted: {one.dataset}/{one.name}: {one.reason}", style="yellow", highlight=False)
+@dataclass
+class Measured:
+    """What a benchmark has given so far, small enough to keep for any number of models and data sets."""
+
+    rows: list[ResultRow] = field(default_factory=list)
+    pages: list[ReportRow] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    unmeasured: list[Unmeasured] = field(default_factory=list)
+    weights: dict[str, str] = field(default_factory=dict)
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in the rows of one model on one data set; their pictures are made small."""
+        self.rows += [outcome.row for outcome in outcomes]
+        self.pages += [_report_row(outcome) for outcome in outcomes]
+
+    def close(self, run: Benchmark) -> None:
+        """Take in what is known about a run when it is over."""
+        self.unreadable += run.unreadable
+        self.unmeasured += run.unmeasured
+        self.weights[run.scorer.model.name] = run.sha256
+
+
+def present(out: Path, measured: Measured, title: str = "Anomaly benchmark", quiet: bool = False) -> None:
+    """Write ``results.json``, ``results.md`` and ``report.html``, and print the table and what is not in it.
+
+    Raises:
+        InputError: if nothing was measured.
+    """
+    rows, lost = tuple(measured.rows), measured.unmeasured
+    if not rows:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        raise InputError(f"nothing could be measured: {lost[0].dataset}: {lost[0].reason}{more}")
+    write_results(out, Results(rows=rows, unreadable=tuple(measured.unreadable), unmeasured=tuple(lost)))
+    write_report(out / "report.html", _report(title, measured))
+    show(_table(rows))
+    for image in measured.unreadable:
+        say(f"not counted: {image.dataset}/{image.name}: {image.reason}", style="yellow")
+    for part in lost:
+        say(f"not measured: {part.model} on {part.dataset}: {part.reason}", style="yellow")
     if not quiet:
-        console.print(
-            f"open {out / 'report.html'}; numbers with their protocol: {out / 'results.json'}", highlight=False
-        )
+        say(f"open {out / 'report.html'}; numbers with their protocol: {out / 'results.json'}")
 
 
 def _table(rows: Sequence[ResultRow]) -> Table:
     extra = [name for name in ("F1_mean", "sIoU", "PPV") if any(name in row.metrics for row in rows)]
     table = Table("data set", "model", "detector", header_style="bold")
     for name in (*_COLUMNS, *extra):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = (f"{100 * row.metrics[name]:.2f}" if name in row.metrics else "" for name in (*_COLUMNS, *extra))
-        table.add_row(row.dataset, row.model, row.detector, *cells)
+        table.add_row(Text(row.dataset), Text(row.model), Text(row.detector), *cells)
     return table
 
 
-def _report(title: str, outcomes: Sequence[Outcome], runs: Sequence[Benchmark]) -> Report:
+def _report(title: str, measured: Measured) -> Report:
     return Report(
         title=title,
-        rows=[_report_row(outcome) for outcome in outcomes],
+        rows=measured.pages,
         created=datetime.now(UTC),
         versions=library_versions(),
         command=shlex.join(["strays", *sys.argv[1:]]),
-        skipped=[Skipped(one.dataset, one.name, one.reason) for run in runs for one in run.unreadable],
-        weights={run.scorer.model.name: run.sha256 for run in runs},
+        skipped=[Skipped(one.dataset, one.name, one.reason) for one in measured.unreadable],
+        weights=measured.weights,
     )
 
 
@@ -70,7 +94,8 @@ def _report_row(outcome: Outcome) -> ReportRow:
     scale = ColourScale.of([frame.score for frame in outcome.worst]) if outcome.worst else None
     threshold = row.metrics.get("threshold")
     panels = [_panel(frame, scale, threshold) for frame in outcome.worst] if scale else []
-    return ReportRow(row.model, row.detector, row.dataset, row.metrics, row.protocol, outcome.curve, outcome.histogram, panels)
+    curves = outcome.curve, outcome.histogram
+    return ReportRow(row.model, row.detector, row.dataset, row.metrics, row.protocol, *curves, panels)
 
 
 def _panel(frame: WorstFrame, scale: ColourScale, threshold: float | None) -> Panel:

@@ -1,5 +1,6 @@
 """Progress bars with speed and time left."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,12 +15,27 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bar", "console"]
+__all__ = ["bar", "console", "say", "show"]
 
 console = Console(stderr=True)
 """Where people read; standard output is kept for results."""
+
+
+_WIDE = 200
+"""Columns of a table that no terminal limits, so that a file or a pipe gets whole lines."""
+
+
+def show(table: Table) -> None:
+    """Print a table on standard output."""
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print one line on standard error, above a progress bar where one is shown: as it is, and never broken."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Speed(ProgressColumn):

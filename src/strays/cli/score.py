@@ -1,57 +1,46 @@
 """``strays score``: images in, score maps and overlays out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from strays.cli import options
 
 if TYPE_CHECKING:
+    from strays.data import Source
     from strays.drawing import ColourScale
 
 __all__ = ["score"]
 
-Sources = Annotated[list[str], typer.Argument(help="Images, folders or globs.", metavar="SOURCES...")]
-ModelName = Annotated[
-    str, typer.Option(help="Built-in name, folder, NETWORK@FILE, hf:ID, onnx:FILE, python:MODULE:NAME.")
-]
-DeviceName = Annotated[str, typer.Option(help="auto takes a GPU where there is one; or cpu, cuda, cuda:1, ...")]
-NetworkSize = Annotated[str | None, typer.Option(help="HxW at which the network sees the images.", metavar="HxW")]
-TaxonomyName = Annotated[str | None, typer.Option(help="Name or JSON file of the classes, where the model has none.")]
-
 
 def score(
-    sources: Sources,
-    out: Annotated[Path, typer.Option(help="Folder for scores, overlays and index.json.")] = Path("scored"),
-    model: ModelName = "default",
-    detector: Annotated[
-        str | None, typer.Option(help="Such as energy or energy:temperature=2; the model's own one by default.")
-    ] = None,
-    network_size: NetworkSize = None,
-    threshold: Annotated[float | None, typer.Option(help="Draw the contour of this score.")] = None,
-    scale: Annotated[
-        str | None,
-        typer.Option(
-            help="Scores of the first and the last colour; chosen from 8 images by default.", metavar="LOW,HIGH"
-        ),
-    ] = None,
-    taxonomy: TaxonomyName = None,
-    device: DeviceName = "auto",
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be scored.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="A line per image: size, milliseconds, peak score.")
-    ] = False,
+    sources: options.Sources,
+    out: options.OutFolder = Path("scored"),
+    model: options.ModelName = "default",
+    detector: options.DetectorName = None,
+    network_size: options.NetworkSize = None,
+    threshold: options.Threshold = None,
+    scale: options.Scale = None,
+    taxonomy: options.TaxonomyName = None,
+    device: options.DeviceName = "auto",
+    strict: options.Strict = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
-    """Score images: writes scores/NAME.npy, overlays/NAME.jpg and index.json. Killed and started again it continues."""
-    from strays.cli.progress import bar, console
-    from strays.data.sources import find_images
+    """Score images: an anomaly map and a picture for each.
+
+    Writes scores/NAME.npy (float32, larger = more anomalous), overlays/NAME.jpg and index.json.
+
+    The same command continues a run that was killed.
+
+    Example: strays score my_drive/ --detector energy --out scored
+    """
+    from strays.cli.progress import bar, say
     from strays.loading import load_model
     from strays.scoring import Scorer, ScoreRun, parse_size
 
-    found = find_images(sources)
+    found, colours, size = _found(sources, out), _scale(scale), parse_size(network_size)
     loaded = load_model(model, taxonomy, device)
-    scorer = Scorer.build(loaded, [detector] if detector else [], parse_size(network_size))
-    run = ScoreRun(scorer, found, out, threshold, _scale(scale), strict)
+    run = ScoreRun(Scorer.build(loaded, [detector] if detector else [], size), found, out, threshold, colours, strict)
     with bar(quiet=quiet) as progress:
         task = progress.add_task(f"{run.detector} by {loaded.name}", total=len(found))
         progress.advance(task, len(found) - len(run.pending))
@@ -59,14 +48,24 @@ def score(
         def scored(record: dict[str, object]) -> None:
             progress.advance(task)
             if verbose or record.get("error"):
-                progress.console.print(_line(record), markup=False, highlight=False)
+                say(_line(record))
 
         records = run.run(scored)
     failed = sum(1 for record in records if record.get("error"))
     if not quiet:
-        lost = f", {failed} could not be scored (see index.json)" if failed else ""
-        console.print(f"{len(records) - failed} images scored{lost}: open {out / 'overlays'}", highlight=False)
-        console.print("next: strays bench to measure on masks, or --threshold X to draw a contour", highlight=False)
+        lost = f", {failed} could not be scored (see {out / 'index.json'})" if failed else ""
+        say(f"{len(records) - failed} images scored{lost}: open {out / 'overlays'}")
+        say("next: --threshold SCORE --out FOLDER draws a contour, strays bench measures where there are masks")
+
+
+def _found(sources: list[str], out: Path) -> "list[Source]":
+    """Return the images, without the overlays that an earlier run has written among them."""
+    from strays.data.sources import find_images
+
+    overlays = (out / "overlays").resolve()
+    found = find_images(sources)
+    others = [one.path for one in found if not one.path.resolve().is_relative_to(overlays)]
+    return found if len(others) == len(found) else find_images(others)
 
 
 def _scale(text: str | None) -> "ColourScale | None":

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from strays.cli.score import DeviceName
-
 if TYPE_CHECKING:
     from strays.metrics import ClosedSetResult
     from strays.training.settings import TrainingSettings
@@ -31,7 +29,7 @@ def train(
     batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
     crop: Annotated[str, typer.Option(help="Size of a crop.", metavar="HxW")] = "256x320",
     scale: Annotated[str, typer.Option(help="Range of the random zoom.", metavar="LOW,HIGH")] = "0.6,1.8",
-    colour: Annotated[float, typer.Option(help="Strength of random colour, light and blur; 0 = none.")] = 1.0,
+    colour: Annotated[float, typer.Option(help="Strength of random colour, light and blur, 0 to 3; 0 = none.")] = 1.0,
     learning_rate: Annotated[float, typer.Option(help="At the start of the cosine.")] = 4e-4,
     encoder_rate: Annotated[
         float, typer.Option(help="Factor on the rate of an encoder that starts from weights.")
@@ -44,14 +42,15 @@ def train(
         str, typer.Option(help="auto, float32 or bfloat16; auto takes what the device computes fast.")
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Decides weights, order, crops and colours.")] = 0,
-    device: DeviceName = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that prepare crops.")] = 0,
-    validate_every: Annotated[int, typer.Option(help="Epochs between two looks at the validation scenes.")] = 1,
+    device: Annotated[str, typer.Option(help="auto takes a GPU where there is one; or cpu, cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that prepare crops.", min=0)] = 0,
+    validate_every: Annotated[int, typer.Option(help="Epochs between two looks at the validation scenes.", min=1)] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Train a network. Killed and started again with the same words it continues and ends with the same weights."""
     from strays.cli.progress import bar, console
 
+    _check_extra()
     settings = _settings(
         recipe=recipe,
         network=network,
@@ -59,8 +58,8 @@ def train(
         encoder_weights=None if encoder_weights is None else str(encoder_weights),
         epochs=epochs,
         batch=batch,
-        crop=_pair(crop, "x", int),
-        scale=_pair(scale, ",", float),
+        crop=_pair("--crop", crop.lower(), "x", int),
+        scale=_pair("--scale", scale, ",", float),
         colour=colour,
         learning_rate=learning_rate,
         encoder_rate=encoder_rate,
@@ -72,7 +71,7 @@ def train(
     from strays.training import train as train_network
 
     with bar("step", quiet) as progress:
-        listener = _Shown(progress)
+        listener = None if quiet else _Shown(progress)
         model = train_network(settings, out, listener, device, workers, validate_every=validate_every)
     if not quiet:
         console.print(f"{model.name} is in {out}: strays score IMAGES --model {out}", highlight=False)
@@ -101,13 +100,24 @@ class _Shown:
         self.progress.console.print(told, highlight=False)
 
 
-def _pair(text: str, separator: str, number: type[int] | type[float]) -> tuple[float, float]:
+def _check_extra() -> None:
+    """Say how to install what only training needs, where it is missing."""
+    from importlib.util import find_spec
+
+    from strays.errors import InputError
+
+    missing = [name for name in ("accelerate", "kornia", "tensorboard") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"training needs {' and '.join(missing)}: pip install 'strays[train]'")
+
+
+def _pair(option: str, text: str, separator: str, number: type[int] | type[float]) -> tuple[float, float]:
     from strays.errors import InputError
 
     try:
         first, second = (number(part) for part in text.split(separator))
     except ValueError as error:
-        raise InputError(f"expected two numbers with {separator!r} between them, got {text!r}") from error
+        raise InputError(f"{option}: expected two numbers with {separator!r} between them, got {text!r}") from error
     return first, second
 
 

@@ -7,13 +7,12 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from strays import __version__
 from strays.cards import Card
 from strays.detectors.stored import Facts, Settings, read_detector, restore, write_detector
 from strays.errors import InputError, WeightsError
-from strays.prediction import Prediction
+from strays.prediction import Prediction, resize_maps
 from strays.registry import Registry
 
 __all__ = ["DETECTORS", "Detector", "PixelwiseDetector", "Settings", "class_logits", "register_detector", "upsampled"]
@@ -32,7 +31,7 @@ def upsampled(values: Tensor, size: tuple[int, int]) -> Tensor:
     values = values.float()
     if tuple(values.shape[-2:]) == tuple(size):
         return values
-    return functional.interpolate(values, size=size, mode="bilinear", align_corners=False)
+    return resize_maps(values, size)
 
 
 class Detector(nn.Module, ABC):

@@ -107,10 +107,10 @@ class PixelMetrics:
     """AP, AUROC, FPR at a TPR and best F1 over all pixels of a data set ("pooled").
 
     By default it counts pixels per ``float_key`` of their score: 19 MB, however many images come, any range of scores,
-    about 5 ns per pixel. Pixels that share a key (their scores agree to 4 or 5 significant digits) count as tied,
-    and ``bounds`` of the result certify how much their true order could change. The exact values always lie within,
-    and for float16 and bfloat16 scores below 256 in magnitude they are the values themselves. With ``exact=True``
-    every score is kept, and the result equals scikit-learn's.
+    less than 20 ns per pixel. Pixels that share a key count as tied (their scores agree to four significant digits,
+    to two beyond 256 or below 3e-5), and ``bounds`` of the result certify how much their true order could change: the
+    exact values lie within. For float16 and bfloat16 scores below 256 in magnitude the result is exact. With
+    ``exact=True`` every score is kept, and the result equals scikit-learn's.
 
     ``compute`` returns ``AP``, ``AUROC``, ``FPR95`` (named after ``tpr``), ``F1`` (the best over all thresholds),
     ``threshold`` (the one that reaches it: ``score >= threshold``; the lowest float32 of its key), ``pixels_inlier``,

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse  # type: ignore[import-untyped]
+from scipy import ndimage, sparse
 from torch import Tensor
 
 from strays.errors import InputError

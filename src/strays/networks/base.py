@@ -169,7 +169,10 @@ SCHEMES: Registry[Callable[[str], SegmentationNetwork]] = Registry("model scheme
 
 
 def register_network(name: str) -> Callable[[type[SegmentationNetwork]], type[SegmentationNetwork]]:
-    """Return a decorator that enters a network class, built as ``cls(classes=K, **configuration)``, under ``name``."""
+    """Return a decorator that enters a network class under ``name``.
+
+    It is built as ``cls(**configuration)``; all arguments have defaults, and ``classes=K`` is one of them.
+    """
     return NETWORKS.register(name)
 
 

@@ -1,7 +1,5 @@
 """SwiftNet with a single scale and spatial pyramid pooling: a light decoder on an encoder chosen by name."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,8 +7,9 @@ from torch.nn import functional
 from strays.cards import Card
 from strays.networks.base import Configuration, SegmentationNetwork, StateDict, register_network
 from strays.networks.encoders import ENCODERS
+from strays.prediction import resize_maps
 
-__all__ = ["SpatialPyramidPooling", "SwiftNet", "SwiftNetMobileNetV2", "Upsampling", "brc", "resized"]
+__all__ = ["SpatialPyramidPooling", "SwiftNet", "SwiftNetMobileNetV2", "Upsampling", "brc"]
 
 _WIDTH = 128
 _POOLED = 42
@@ -22,11 +21,6 @@ def brc(inputs: int, outputs: int, kernel: int, momentum: float = 0.1, bias: boo
     """Return the unit of SwiftNet: batch norm, ReLU, convolution (padding k // 2)."""
     norm = nn.BatchNorm2d(inputs, momentum=momentum)
     return nn.Sequential(norm, nn.ReLU(), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias))
-
-
-def resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Return a map (N, C, h, w) at another (H, W), bilinear with ``align_corners=False``."""
-    return functional.interpolate(x, size=list(size), mode="bilinear", align_corners=False)
 
 
 class SpatialPyramidPooling(nn.Module):
@@ -46,7 +40,7 @@ class SpatialPyramidPooling(nn.Module):
         for rows, level in zip(_GRIDS, self.levels, strict=True):
             columns = max(1, round(rows * width / height))
             pooled = functional.adaptive_avg_pool2d(x, (rows, columns))
-            parts.append(resized(level(pooled), (height, width)))
+            parts.append(resize_maps(level(pooled), (height, width)))
         fused: Tensor = self.fuse(torch.cat(parts, dim=1))
         return fused
 
@@ -62,7 +56,7 @@ class Upsampling(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Return (N, width, h, w) at the size of ``skip`` (N, C, h, w)."""
         projected = self.bottleneck(skip)
-        blended: Tensor = self.blend(resized(x, projected.shape[-2:]) + projected)
+        blended: Tensor = self.blend(resize_maps(x, projected.shape[-2:]) + projected)
         return blended
 
 

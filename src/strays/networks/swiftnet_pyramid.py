@@ -6,7 +6,8 @@ from torch.nn import functional
 from strays.cards import Card
 from strays.networks.base import Configuration, SegmentationNetwork, StateDict, register_network
 from strays.networks.encoders.resnet import SWIFTNET_NORMALIZATION, ResNet18Trunk
-from strays.networks.swiftnet import brc, resized
+from strays.networks.swiftnet import brc
+from strays.prediction import resize_maps
 
 __all__ = ["SwiftNetPyramid"]
 
@@ -59,7 +60,7 @@ class SwiftNetPyramid(SegmentationNetwork):
         """Return class logits (N, K, H / 4, W / 4) of normalised images (N, 3, H, W)."""
         *finer, x = self._bins(normalized)
         for blend, total in zip(self.blends, reversed(finer), strict=True):
-            x = blend(resized(x, total.shape[-2:]) + total)
+            x = blend(resize_maps(x, total.shape[-2:]) + total)
         logits: Tensor = self.classifier(x)
         return logits
 
@@ -83,4 +84,4 @@ def _shrunk(image: Tensor, scale: float) -> Tensor:
 
 def _fitted(x: Tensor, like: Tensor) -> Tensor:
     """Return ``x`` at the size of ``like``: at odd image sizes the levels of the pyramid differ by a pixel."""
-    return x if x.shape == like.shape else resized(x, like.shape[-2:])
+    return x if x.shape == like.shape else resize_maps(x, like.shape[-2:])

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from strays.errors import InputError
+from strays.prediction import resize_maps
 from strays.taxonomy import IGNORE
 
 __all__ = ["cross_entropy_loss", "inverse_log_weights"]
@@ -25,7 +26,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = 
         >>> round(float(loss["total"]), 4)
         1.3863
     """
-    logits = functional.interpolate(logits.float(), labels.shape[-2:], mode="bilinear", align_corners=False)
+    logits = resize_maps(logits.float(), labels.shape[-2:])
     total = functional.cross_entropy(logits, labels.long(), weights, ignore_index=IGNORE, reduction="sum")
     labelled = labels != IGNORE
     mass = labelled.sum() if weights is None else weights[labels[labelled].long()].sum()
@@ -34,7 +35,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = 
 
 
 def inverse_log_weights(counts: Tensor, offset: float = 1.1) -> Tensor:
-    """Return class weights 1 / ln(offset + share), scaled to mean 1 (Paszke et al. 2016, section 5.1).
+    """Return class weights 1 / ln(offset + share), scaled to mean 1 (Paszke et al. 2016, section 5.2).
 
     Args:
         counts: (K,) labelled pixels per class.

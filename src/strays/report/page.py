@@ -72,7 +72,6 @@ def render_report(report: Report) -> str:
             styles=styles,
             overview=_overview(report.rows) if len(sections) > 1 else None,
             glossary=[one for one in map(explain, metrics_of(report.rows)) if one.words and not one.detail],
-            ramp=colour_ramp(),
             scripts=scripts,
             hashes=[_hash(script) for script in scripts],
             plots={section.id: section.curves for section in sections if section.curves},
@@ -88,6 +87,11 @@ class _Picture(NamedTuple):
     image: str
     score: str
     truth: str
+
+    @property
+    def ramp(self) -> str:
+        """The colours of the score as a CSS colour list."""
+        return colour_ramp(self.panel.scale)
 
 
 class _Group(NamedTuple):

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -162,9 +163,10 @@ class Pictures:
         return self.add(Image.fromarray(small.image)), self.add(score), self.add(truth)
 
 
-def colour_ramp(stops: int = 12) -> str:
-    """Return the colours of an overlay over mid-grey, from the lowest to the highest score, as a CSS colour list."""
-    score = np.linspace(0, 1, stops, dtype=np.float32)[None]
+@cache
+def colour_ramp(scale: ColourScale, stops: int = 16) -> str:
+    """Return the colours of an overlay over mid-grey, from the clear to the highest score, as a CSS colour list."""
+    score = np.linspace(scale.overlay.low, scale.high, stops, dtype=np.float32)[None]
     grey = np.full((1, stops, 3), 128, np.uint8)
-    drawn = np.asarray(draw_overlay(grey, score, ColourScale(0, 1), legend=False))[0]
+    drawn = np.asarray(draw_overlay(grey, score, scale, legend=False))[0]
     return ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in drawn.tolist())

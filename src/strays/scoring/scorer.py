@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from strays.detectors.base import Detector, upsampled
 from strays.detectors.build import build_detector
 from strays.errors import InputError
 from strays.model import Model
+from strays.prediction import Prediction
 from strays.scene import resize_image
 
 __all__ = ["Scored", "Scorer", "as_tensor", "parse_size"]
@@ -25,15 +27,20 @@ class Scored:
 
     Args:
         scores: by detector, float32 (H, W) at the size of the image, larger = more anomalous.
-        labels: uint8 (H, W) predicted classes, the void class aside.
+        prediction: what the network saw, without image and features.
         milliseconds: time for network and detectors together.
         detector_milliseconds: time for each detector on top of the network.
     """
 
     scores: Mapping[str, NDArray[np.float32]]
-    labels: NDArray[np.uint8]
+    prediction: Prediction
     milliseconds: float
     detector_milliseconds: Mapping[str, float]
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint8]:
+        """The predicted classes, uint8 (H, W), the void class aside; computed when they are asked for."""
+        return _labels(self.prediction)
 
 
 class Scorer:
@@ -43,6 +50,9 @@ class Scorer:
         model: the model.
         detectors: the detectors by the names their results shall have.
         network_size: (H, W) that images are resized to before the network sees them; scores keep the image's size.
+
+    Raises:
+        InputError: if a detector reads a void class that the model has not.
     """
 
     def __init__(
@@ -51,6 +61,7 @@ class Scorer:
         self.model = model
         self.detectors = {name: detector.to(model.device).eval() for name, detector in detectors.items()}
         self.network_size = network_size
+        self._check_void()
         self.taps = frozenset[str]().union(*(detector.taps() for detector in detectors.values()))
 
     @classmethod
@@ -67,18 +78,35 @@ class Scorer:
             InputError: if network and detectors do not fit together, or a score is NaN or infinite.
         """
         started = time.perf_counter()
-        size = image.shape[0], image.shape[1]
-        seen = image if self.network_size is None else resize_image(image, self.network_size)
-        prediction = self.model.predict(as_tensor(seen), size, self.taps)
-        if seen is not image:
-            prediction = replace(prediction, image=as_tensor(image).to(self.model.device))
-        labels = _labels(prediction.logits, self.model.taxonomy.void, size)
+        prediction = self._predicted(image)
         scores, times = {}, {}
         for name, detector in self.detectors.items():
             before = time.perf_counter()
             scores[name] = _checked(detector(prediction)[0], name)
             times[name] = 1000 * (time.perf_counter() - before)
-        return Scored(scores, labels, 1000 * (time.perf_counter() - started), times)
+        kept = replace(prediction, image=None, features={})
+        return Scored(scores, kept, 1000 * (time.perf_counter() - started), times)
+
+    def _predicted(self, image: NDArray[np.uint8]) -> Prediction:
+        height, width = image.shape[:2]
+        seen = image if self.network_size is None else resize_image(image, self.network_size)
+        try:
+            prediction = self.model.predict(as_tensor(seen), (height, width), self.taps)
+        except InputError:
+            raise
+        except (RuntimeError, ValueError) as error:  # what PyTorch raises for an image too small, or too large
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            what = f"{self.model.name} failed on an image of {seen.shape[0]}x{seen.shape[1]} ({reason})"
+            raise InputError(f"{what}: give it another size with --network-size HxW") from error
+        return prediction if seen is image else replace(prediction, image=as_tensor(image).to(self.model.device))
+
+    def _check_void(self) -> None:
+        lost = [name for name, detector in self.detectors.items() if detector.card.needs.void_class]
+        if lost and self.model.taxonomy.void is None:
+            raise InputError(
+                f"the detector {lost[0]!r} reads a void class, and {self.model.name} has none: choose another, such as "
+                "energy, or name with --taxonomy a file that says which channel is void"
+            )
 
 
 def as_tensor(image: NDArray[np.uint8]) -> Tensor:
@@ -104,11 +132,17 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _labels(logits: Tensor, void: int | None, size: tuple[int, int]) -> NDArray[np.uint8]:
-    known = logits.clone()
-    if void is not None:
-        known[:, void] = -torch.inf
-    return upsampled(known, size).argmax(1)[0].to(torch.uint8).cpu().numpy()
+def _labels(prediction: Prediction) -> NDArray[np.uint8]:
+    """Return the class of the largest upsampled logit; channel by channel, so that memory does not grow with them."""
+    logits, size = prediction.logits, prediction.size
+    best = torch.full(size, -torch.inf, device=logits.device)
+    labels = torch.zeros(size, dtype=torch.uint8, device=logits.device)
+    for channel in range(logits.shape[1]):
+        if channel != prediction.void:
+            values = upsampled(logits[:1, channel : channel + 1], size)[0, 0]
+            labels.masked_fill_(values > best, channel)
+            best = torch.maximum(best, values)
+    return labels.cpu().numpy()
 
 
 def _checked(score: Tensor, detector: str) -> NDArray[np.float32]:

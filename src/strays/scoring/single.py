@@ -45,9 +45,13 @@ def score(
         >>> found.score.shape, found.score.dtype
         ((96, 128), dtype('float32'))
     """
-    scorer = _scorer(model, detector, network_size, device)
+    size = None if network_size is None else (network_size[0], network_size[1])
+    scorer = _scorer(model, detector, size, device)
     image, name = _read(source)
-    scored = scorer(image)
+    try:
+        scored = scorer(image)
+    except InputError as error:
+        raise InputError(f"{source if isinstance(source, (str, Path)) else name}: {error}") from error
     ((detector_name, values),) = scored.scores.items()
     return ScoreMap(values, scored.labels, image, scorer.model.taxonomy, detector_name, scorer.model.name, name)
 
@@ -62,15 +66,18 @@ def _read(source: ImageSource) -> tuple[NDArray[np.uint8], str]:
         return read_image(source), Path(source).stem
     if isinstance(source, Image.Image):
         return rgb_array(source), "image"
+    if not isinstance(source, (np.ndarray, Tensor)):
+        raise InputError(f"expected a path, a PIL image, an array or a tensor, got {type(source).__name__}")
     array = _channels_last(source) if isinstance(source, Tensor) else source
-    if array.ndim != 3 or array.shape[2] != 3:
+    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise InputError(f"expected an RGB image (H, W, 3) or a tensor (3, H, W), got shape {tuple(source.shape)}")
     return _as_uint8(array), "image"
 
 
 def _channels_last(image: Tensor) -> NDArray[np.generic]:
-    single = image[0] if image.ndim == 4 and len(image) == 1 else image
-    return single.detach().cpu().movedim(0, -1).numpy() if single.ndim == 3 else single.numpy()
+    single = (image[0] if image.ndim == 4 and len(image) == 1 else image).detach().cpu()
+    known = single.float() if single.is_floating_point() else single  # NumPy has no bfloat16
+    return known.movedim(0, -1).numpy() if known.ndim == 3 else known.numpy()
 
 
 def _as_uint8(array: NDArray[np.generic]) -> NDArray[np.uint8]:

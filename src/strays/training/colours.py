@@ -15,7 +15,7 @@ class RandomColours(nn.Module):
     """Brightness, contrast, saturation, hue, gamma and blur, each with a strength of its own per image.
 
     Args:
-        strength: factor on the usual ranges; 0 changes nothing.
+        strength: factor on the usual ranges, in [0, 3]; 0 changes nothing.
         seed: with the step it decides what is drawn, so that a resumed run draws the same.
     """
 
@@ -28,7 +28,7 @@ class RandomColours(nn.Module):
         self.changes = nn.Sequential(
             ColorJiggle(brightness, contrast, saturation, hue, p=0.8),
             RandomGamma((1 / spread, spread), p=0.5),
-            RandomGaussianBlur((5, 5), _SIGMA, p=0.2),
+            RandomGaussianBlur((5, 5), (strength * _SIGMA[0], strength * _SIGMA[1]), p=0.2),
         )
 
     def forward(self, images: Tensor, step: int) -> Tensor:

@@ -23,6 +23,10 @@ _CACHED_BYTES = 2 * 1024**3
 class SceneMix(Sequence[Scene]):
     """Labelled scenes of several data sets in one taxonomy; as many as fit into 2 GiB stay in memory.
 
+    Attributes:
+        taxonomy: the classes of the labels.
+        names: what the data sets are called.
+
     Raises:
         InputError: if the sets are empty, have no labels, or differ in their taxonomy.
     """
@@ -32,10 +36,13 @@ class SceneMix(Sequence[Scene]):
         if first is None:
             raise InputError("training needs scenes with class labels: name a data set with labels in --data")
         for one in sets:
-            if one.taxonomy != first or not one.has_labels:
+            if not one.has_labels:
+                raise InputError(f"{one.name} has scenes without class labels, so nothing can be learnt from them")
+            if one.taxonomy != first:
                 found = one.taxonomy.name if one.taxonomy else "none"
                 raise InputError(f"all data of a run share one taxonomy: expected {first.name}, {one.name} has {found}")
         self.taxonomy: Taxonomy = first
+        self.names = tuple(one.name for one in sets)
         self._entries = [(one, index) for one in sets for index in range(len(one))]
         self._cache: dict[int, Scene] = {}
         self._room = _CACHED_BYTES

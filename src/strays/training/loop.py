@@ -6,20 +6,23 @@ from math import cos, isfinite, pi
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from strays.data import SceneSet, open_scenes
 from strays.errors import InputError
 from strays.files import make_folder
+from strays.loading import choose_device
 from strays.metrics import ClosedSetResult
 from strays.model import Model
 from strays.networks.base import NETWORKS, SegmentationNetwork
 from strays.networks.weights import load_state, read_weights
 from strays.objectives.cross_entropy import inverse_log_weights
-from strays.recipes import RECIPES
+from strays.recipes import RECIPES, Recipe
 from strays.taxonomy import IGNORE
 from strays.training.checkpoints import load_checkpoint, save_checkpoint
 from strays.training.colours import RandomColours
@@ -32,6 +35,7 @@ __all__ = ["Listener", "Trainer", "train"]
 
 _WARM_UP = 50
 _SCALARS_EVERY = 10
+_DEVICES = ("auto", "cpu", "cuda")
 
 
 class Listener(Protocol):
@@ -62,18 +66,18 @@ def train(
         settings: everything that decides the result.
         out: folder of the run; one that holds an unfinished run with the same settings is continued.
         listener: is told about progress.
-        device: ``auto`` takes a GPU where there is one, ``cpu`` does not.
+        device: ``auto`` takes a GPU where there is one; or ``cpu``, ``cuda``.
         workers: processes that prepare crops; 0 prepares them in this one.
         checkpoint_minutes: how much work a kill may cost at most.
-        validate_every: epochs between two looks at the validation scenes.
+        validate_every: epochs between two looks at the validation scenes, from 1.
 
     Raises:
-        InputError: if data, network or recipe are unknown or do not fit, the folder holds a run with other settings, or
-            the loss is no longer finite (the checkpoint before is kept).
+        InputError: if data, network, recipe or device are unknown or do not fit, the folder holds a run with other
+            settings, or the loss is no longer finite (the checkpoint before is kept).
     """
     trainer = Trainer(settings, make_folder(out), device)
     trainer.run(listener, workers, checkpoint_minutes * 60, validate_every)
-    model = trained_model(trainer.network, settings, trainer.scenes.taxonomy, trainer.result)
+    model = trained_model(trainer.network, settings, trainer.scenes, trainer.result)
     model.save(out)
     return model
 
@@ -84,10 +88,11 @@ class Trainer:
     Args:
         settings: everything that decides the result.
         out: folder of the run.
-        device: ``auto`` or ``cpu``.
+        device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     def __init__(self, settings: TrainingSettings, out: Path, device: str = "auto") -> None:
+        kinds = NETWORKS[settings.network], RECIPES[settings.recipe]  # a wrong name is told before data are opened
         torch.manual_seed(settings.seed)
         self.settings = settings
         self.out = out
@@ -96,23 +101,18 @@ class Trainer:
         self.steps_per_epoch = _steps_per_epoch(self.scenes, settings)
         self.steps = settings.epochs * self.steps_per_epoch
         self.result: ClosedSetResult | None = None
-        self.accelerator = Accelerator(
-            cpu=device == "cpu",
-            mixed_precision="bf16" if _in_bfloat16(settings.precision, device) else "no",
-            log_with="tensorboard",
-            project_dir=out,
-        )
-        self._build()
+        self.accelerator = _accelerator(settings.precision, out, device)
+        self._build(*kinds)
 
-    def _build(self) -> None:
-        settings, classes = self.settings, len(self.scenes.taxonomy)
-        network = NETWORKS[settings.network](classes=classes)
+    def _build(self, kind: type[SegmentationNetwork], recipe: type[Recipe]) -> None:
+        settings = self.settings
+        network = kind(classes=len(self.scenes.taxonomy))
         if settings.encoder_weights is not None:
             _load_encoder(network, Path(settings.encoder_weights))
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = AdamW(_parameter_groups(network, settings), betas=(0.9, 0.99))
         weights = _class_weights(self.scenes) if settings.class_weights == "inverse-log" else None
-        self.recipe = RECIPES[settings.recipe](weights).to(self.accelerator.device)
+        self.recipe = recipe(weights).to(self.accelerator.device)
         self.colours = RandomColours(settings.colour, settings.seed).to(self.accelerator.device)
         self.step = load_checkpoint(self.out, settings, network, optimizer)
         self.network: SegmentationNetwork
@@ -140,10 +140,13 @@ class Trainer:
         if self.result is None:
             self._validate(listener)
         self.accelerator.end_training()
+        # what is handed on computes in float32, as it will when it is loaded
+        self.network = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
 
     def take_step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         """Learn from one batch, images (N, 3, h, w) and labels (N, h, w) uint8, and return the loss by terms."""
         device = self.accelerator.device
+        torch.manual_seed(_step_seed(self.settings.seed, self.step))
         pixels = self.colours(images.to(device).float() / 255, self.step).to(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._rate()
@@ -207,6 +210,24 @@ def _steps_per_epoch(scenes: SceneMix, settings: TrainingSettings) -> int:
     if steps == 0:
         raise InputError(f"{len(scenes)} scenes do not fill a batch of {settings.batch}: choose a smaller --batch")
     return steps
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """Return the seed of one step: dropout draws the same whether or not the run was stopped in between."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def _accelerator(precision: Precision, out: Path, device: str) -> Accelerator:
+    if device not in _DEVICES:
+        fix = "of several GPUs, choose one with CUDA_VISIBLE_DEVICES"
+        raise InputError(f"--device {device}: training takes one of {', '.join(_DEVICES)}; {fix}")
+    choose_device(device)
+    mixed = "bf16" if _in_bfloat16(precision, device) else "no"
+    try:
+        return Accelerator(cpu=device == "cpu", mixed_precision=mixed, log_with="tensorboard", project_dir=out)
+    except ValueError:  # Accelerate keeps device and precision of a process's first run; forget them
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return Accelerator(cpu=device == "cpu", mixed_precision=mixed, log_with="tensorboard", project_dir=out)
 
 
 def _in_bfloat16(precision: Precision, device: str) -> bool:

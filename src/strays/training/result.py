@@ -8,28 +8,27 @@ from strays.metrics import ClosedSetResult
 from strays.model import Model, ModelFacts
 from strays.networks.base import SegmentationNetwork
 from strays.recipes import RECIPES
-from strays.taxonomy import Taxonomy
+from strays.training.crops import SceneMix
 from strays.training.settings import TrainingSettings
 
 __all__ = ["trained_model"]
 
 
 def trained_model(
-    network: SegmentationNetwork, settings: TrainingSettings, taxonomy: Taxonomy, result: ClosedSetResult | None
+    network: SegmentationNetwork, settings: TrainingSettings, scenes: SceneMix, result: ClosedSetResult | None
 ) -> Model:
     """Return the model of a trained network: its facts tell settings, validation result and library versions."""
-    data = [spec.split("=")[0] for spec in settings.data]
     normalization = network.normalization
     facts = ModelFacts(
-        name=f"{settings.network}-{data[0]}",
+        name=f"{settings.network}-{scenes.names[0]}",
         network=settings.network,
         configuration=network.configuration,
-        taxonomy=taxonomy,
+        taxonomy=scenes.taxonomy,
         mean=normalization.mean,
         std=normalization.std,
         recipe=settings.recipe,
         detector=RECIPES[settings.recipe].detector,
-        card=_card(network, settings, data),
+        card=_card(network, settings, ", ".join(scenes.names)),
         training={
             "settings": settings.model_dump(mode="json"),
             "validation": dict(result or {}),
@@ -39,10 +38,10 @@ def trained_model(
     return Model(network.eval(), facts)
 
 
-def _card(network: SegmentationNetwork, settings: TrainingSettings, data: list[str]) -> Card:
-    summary = f"{network.card.title} trained by the recipe {settings.recipe} on {', '.join(data)}."
+def _card(network: SegmentationNetwork, settings: TrainingSettings, data: str) -> Card:
+    summary = f"{network.card.title} trained by the recipe {settings.recipe} on {data}."
     return Card(
-        title=f"{settings.network} on {', '.join(data)}",
+        title=f"{settings.network} on {data}",
         summary=summary,
         paper=network.card.paper,
         year=network.card.year,

@@ -4,20 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from strays.data.base import SceneSet
+from strays.detectors.base import upsampled
 from strays.metrics import ClosedSetResult, ConfusionMatrix
 from strays.networks.base import SegmentationNetwork
 from strays.scene import Scene
 
-__all__ = ["closed_set_metrics", "predicted_labels"]
-
-
-def predicted_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the class of every pixel (N, H, W), from logits (N, K, h, w) enlarged bilinearly."""
-    return functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False).argmax(1)
+__all__ = ["closed_set_metrics"]
 
 
 @torch.no_grad()
@@ -30,7 +24,7 @@ def closed_set_metrics(
     matrix = ConfusionMatrix(classes)
     for scene in scenes:
         image = torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1)))[None].to(device) / 255
-        labels = predicted_labels(network(image), scene.size)[0]
+        labels = upsampled(network(image), scene.size).argmax(1)[0]
         if scene.labels is not None:
             matrix.update(labels.cpu(), scene.labels)
     network.train(training)

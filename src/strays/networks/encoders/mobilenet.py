@@ -27,7 +27,9 @@ class _Convolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.stride == (2, 2):
-            input = functional.pad(input, (0, 1, 0, 1))
+            # of a map that is one pixel wide or high there must be three for the kernel all the same
+            bottom, right = (max(1, 3 - side) for side in input.shape[-2:])
+            input = functional.pad(input, (0, right, 0, bottom))
         return super().forward(input)
 
 

@@ -1,0 +1,273 @@
+"""Models from strings: every kind, and what a wrong one gets told."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from strays import loading
+from strays.errors import InputError, WeightsError
+from strays.loading import DEFAULT_MODEL, builtin_models, choose_device, load_model
+from strays.model import MODEL_FILE, Model
+from strays.networks.enet import ENet
+from strays.networks.erfnet import ERFNet
+from strays.networks.swiftnet import SwiftNetMobileNetV2
+from strays.networks.weights import file_sha256
+from strays.taxonomy import CAMVID, CITYSCAPES, CITYSCAPES_VOID
+
+
+def random_enet(classes: int) -> ENet:
+    torch.manual_seed(0)
+    return ENet(classes).eval()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of an ENet with 20 classes, as its authors save them."""
+    path = tmp_path_factory.mktemp("weights") / "city.pth"
+    torch.save({"state_dict": {f"module.{key}": one for key, one in random_enet(20).state_dict().items()}}, path)
+    return path
+
+
+@pytest.fixture
+def folder(weights: Path, tmp_path: Path) -> Path:
+    return load_model(f"enet@{weights}").save(tmp_path / "model")
+
+
+@dataclass
+class Made:
+    """A module of somebody's own code under a name of its own."""
+
+    channels: int = 5
+    attributes: dict[str, object] = field(default_factory=dict)
+
+    def __call__(self) -> nn.Module:
+        module = nn.Conv2d(3, self.channels, 1)
+        for name, value in self.attributes.items():
+            setattr(module, name, value)
+        return module
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """What ``python:strays_tests_own:make`` makes."""
+    made = Made()
+    module = type(sys)("strays_tests_own")
+    module.make = made  # type: ignore[attr-defined]
+    module.known = lambda: random_enet(13)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return made
+
+
+def test_a_network_and_its_weights(weights: Path) -> None:
+    model = load_model(f"enet@{weights}", device="cpu")
+    assert model.name == "enet@city"
+    assert model.source == f"enet@{weights}"
+    assert model.taxonomy == CITYSCAPES_VOID
+    assert model.facts.network == "enet"
+    assert model.facts.configuration == {"classes": 20}
+    assert not model.network.training
+    assert all(torch.equal(one, model.network.state_dict()[key]) for key, one in random_enet(20).state_dict().items())
+
+
+@pytest.mark.parametrize(("classes", "taxonomy"), [(19, "cityscapes"), (11, "camvid"), (13, "streethazards")])
+def test_the_taxonomy_is_guessed_by_the_channels(classes: int, taxonomy: str, tmp_path: Path) -> None:
+    torch.save(random_enet(classes).state_dict(), tmp_path / "w.pth")
+    assert load_model(f"enet@{tmp_path / 'w.pth'}").taxonomy.name == taxonomy
+
+
+def test_other_channels_are_numbered(tmp_path: Path) -> None:
+    torch.save(random_enet(3).state_dict(), tmp_path / "w.pth")
+    found = load_model(f"enet@{tmp_path / 'w.pth'}").taxonomy
+    assert found.names == ("class 0", "class 1", "class 2")
+    assert len({one.colour for one in found.classes}) == 3
+    assert found.void is None
+
+
+def test_a_folder(folder: Path, weights: Path) -> None:
+    model = load_model(str(folder))
+    assert model.name == "enet@city"
+    assert model.source == str(folder)
+    assert model.sha256() == load_model(f"enet@{weights}").sha256()
+
+
+def test_a_folder_may_have_an_at_in_its_path(folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "somebody@company" / "run"
+    home.parent.mkdir()
+    folder.rename(home)
+    assert load_model(str(home)).name == "enet@city"
+
+
+def test_a_file_may_have_an_at_in_its_path(weights: Path, tmp_path: Path) -> None:
+    home = tmp_path / "me@home"
+    home.mkdir()
+    (home / "w.pth").write_bytes(weights.read_bytes())
+    assert load_model(f"enet@{home / 'w.pth'}").name == "enet@w"
+
+
+def test_the_home_folder_may_be_a_tilde(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(weights.parent))
+    assert load_model("enet@~/city.pth").name == "enet@city"
+
+
+def test_a_checkpoint_tells_its_encoder(tmp_path: Path) -> None:
+    torch.save(SwiftNetMobileNetV2(11).state_dict(), tmp_path / "w.pth")
+    model = load_model(f"swiftnet-rn18@{tmp_path / 'w.pth'}")
+    assert model.facts.configuration == {"classes": 11, "encoder": "mobilenet-v2"}
+
+
+def test_default_is_the_model_that_the_package_carries() -> None:
+    if DEFAULT_MODEL not in builtin_models():
+        pytest.skip("the package carries no model yet")
+    model = load_model()
+    assert model.name == DEFAULT_MODEL == load_model(DEFAULT_MODEL).name
+    assert model.source == "default"
+    assert model.taxonomy == CAMVID
+    assert builtin_models()[DEFAULT_MODEL] == model.facts
+
+
+def test_built_in_models_are_listed_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_BUILTIN", folder.parent)
+    assert set(builtin_models()) == {"enet@city"}
+    assert load_model("model").name == "enet@city"
+
+
+def test_python_of_your_own(own: Made) -> None:
+    model = load_model("python:strays_tests_own:make")
+    assert model.name == "python:strays_tests_own:make"
+    assert len(model.taxonomy) == 5
+    assert model.predict(torch.rand(1, 3, 4, 6)).logits.shape == (1, 5, 4, 6)
+
+
+def test_python_that_makes_a_network_of_ours_can_be_saved(own: Made, tmp_path: Path) -> None:
+    model = load_model("python:strays_tests_own:known")
+    assert model.facts.network == "enet"
+    assert load_model(str(model.save(tmp_path))).sha256() == model.sha256()
+
+
+def test_python_with_a_taxonomy_that_does_not_fit(own: Made) -> None:
+    own.attributes["taxonomy"] = "camvid"
+    with pytest.raises(InputError, match="has 5 channels, but the taxonomy camvid has 11 classes: choose another"):
+        load_model("python:strays_tests_own:make")
+    own.channels = 11
+    assert load_model("python:strays_tests_own:make").taxonomy == CAMVID
+
+
+def test_more_channels_than_a_byte_can_number(own: Made) -> None:
+    own.channels = 256
+    with pytest.raises(InputError, match="has 256 channels, expected at most 255"):
+        load_model("python:strays_tests_own:make")
+
+
+def test_onnx(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    floats = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Concat", ["image"] * 4, ["logits"], axis=1)],
+        "network",
+        [onnx.helper.make_tensor_value_info("image", floats, ["n", 3, "h", "w"])],
+        [onnx.helper.make_tensor_value_info("logits", floats, ["n", 12, "h", "w"])],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.onnx")
+    model = load_model(f"onnx:{tmp_path / 'net.onnx'}")
+    assert len(model.taxonomy) == 12
+    assert model.device == torch.device("cpu")
+    with pytest.raises(InputError, match="cannot be saved as a model directory"):
+        model.save(tmp_path / "out")
+
+
+def test_a_taxonomy_by_name_or_file(weights: Path, tmp_path: Path) -> None:
+    plain = CITYSCAPES_VOID.model_copy(update={"name": "mine", "void": None})
+    (tmp_path / "mine.json").write_text(plain.model_dump_json())
+    model = load_model(f"enet@{weights}", taxonomy=str(tmp_path / "mine.json"))
+    assert model.taxonomy == plain
+    assert model.source == f"enet@{weights}"
+    assert load_model(f"enet@{weights}", taxonomy="cityscapes-void").taxonomy == CITYSCAPES_VOID
+
+
+def test_a_taxonomy_that_does_not_fit(weights: Path) -> None:
+    told = "enet@city has 20 channels, but the taxonomy cityscapes has 19 classes: choose another"
+    with pytest.raises(InputError, match=told):
+        load_model(f"enet@{weights}", taxonomy=CITYSCAPES.name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("swiftnet-mnv2-camvit", r"no model is called 'swiftnet-mnv2-camvit'; did you mean 'swiftnet-mnv2"),
+        ("defalt", r"did you mean 'default'\? \(`strays models` lists them\)"),
+        ("zzzz", r"no model is called 'zzzz'; known: default, .*enet@FILE.*hf:\.\.\..*python:\.\.\."),
+        ("enet", r"enet is a network without weights: name them as enet@FILE"),
+        ("ennet@w.pth", r"no network is called 'ennet'; did you mean 'enet'\? \(`strays networks` lists them\)"),
+        ("enet@", r"no weights file at .*: check the path behind the @"),
+        ("enet@missing.pth", r"no weights file at missing.pth: check the path behind the @"),
+        ("python:nothing", r"expected python:package.module:factory"),
+        ("onnx:missing.onnx", r"no ONNX file at missing.onnx"),
+        ("hf:nothing", r"hf:nothing is neither a folder that exists nor of the form hf:ORG/ID"),
+    ],
+)
+def test_a_wrong_string_gets_a_hint(spec: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=told):
+        load_model(spec)
+
+
+def test_a_file_without_its_network(weights: Path) -> None:
+    with pytest.raises(InputError, match=f"{weights} is a file: say which network .*, as NETWORK@{weights}"):
+        load_model(str(weights))
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{tmp_path} is not a model directory: it holds no {MODEL_FILE}"):
+        load_model(str(tmp_path))
+
+
+def test_weights_of_another_network_name_the_keys(tmp_path: Path) -> None:
+    torch.save(ERFNet(20).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"another network than ENet: \d+ missing: .*initial_block.*unexpected: enc"):
+        load_model(f"enet@{tmp_path / 'w.pth'}")
+
+
+def test_a_wrong_device_is_told_before_anything_is_read() -> None:
+    with pytest.raises(InputError, match="no device 'cuda:99' here: use --device cpu"):
+        load_model("no such model", device="cuda:99")
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for wrong in ("", "gpu", "cuda:x"):
+        with pytest.raises(InputError, match=f"no device '{wrong}' here"):
+            choose_device(wrong)
+
+
+@pytest.mark.filterwarnings("ignore:.* has no preprocessor_config.json")
+def test_a_hugging_face_network_can_be_saved_as_a_model_directory(tmp_path: Path) -> None:
+    from strays.networks.huggingface import HuggingFaceNetwork
+
+    sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
+    config = json.dumps({"model_type": "segformer", "decoder_hidden_size": 16, **sizes})
+    HuggingFaceNetwork(classes=11, config=config).model.save_pretrained(tmp_path / "theirs")
+    model = load_model(f"hf:{tmp_path / 'theirs'}")
+    assert model.facts.network == "huggingface"
+    image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    loaded = load_model(str(model.save(tmp_path / "ours")))
+    with torch.no_grad():
+        assert torch.equal(loaded.predict(image).logits, model.predict(image).logits)
+
+
+def test_the_checkpoints_at_hand_load(shared: Path) -> None:
+    found = sorted((shared / "weights").glob("e[nr]*.pth"))
+    if not found:
+        pytest.skip("there are no checkpoints in ../shared/weights")
+    for path in found:
+        model = load_model(f"{path.name.partition('_')[0]}@{path}")
+        assert isinstance(model, Model)
+        assert model.taxonomy == CITYSCAPES_VOID
+        assert len(file_sha256(path)) == 64

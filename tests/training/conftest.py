@@ -1,0 +1,32 @@
+"""A tiny data set in CamVid's layout, in which every class has its own colour."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SIZE = (40, 72)
+CLASSES = 11
+
+
+def write_frame(folder: Path, index: int, random: np.random.Generator) -> None:
+    """An image of upright stripes in the colours of their classes, with some void in a corner."""
+    palette = np.random.default_rng(7).integers(0, 256, (CLASSES + 1, 3))
+    labels = np.repeat(random.integers(0, CLASSES, 6), SIZE[1] // 6)[None].repeat(SIZE[0], 0).astype(np.uint8)
+    labels[:5, :9] = CLASSES
+    image = palette[labels] + random.integers(-20, 21, (*SIZE, 3))
+    for kind, values in (("images", image.clip(0, 255).astype(np.uint8)), ("labels", labels)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(folder / kind / f"{index:02}.png")
+
+
+@pytest.fixture(scope="session")
+def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven frames to train on, two to validate on, 40x72 pixels."""
+    folder = tmp_path_factory.mktemp("data") / "camvid"
+    random = np.random.default_rng(0)
+    for split, count in (("train", 7), ("val", 2)):
+        for index in range(count):
+            write_frame(folder / split, index, random)
+    return folder

@@ -1,0 +1,104 @@
+"""Checkpoints: all that a run needs to go on, and no run gets that of another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from strays.errors import InputError
+from strays.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
+from strays.training.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(data=("camvid=somewhere",), epochs=3, crop=(32, 64))
+
+
+def trained(steps: int, seed: int = 0) -> tuple[nn.Module, AdamW]:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    optimizer = AdamW(network.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        network(torch.rand(2, 3, 8, 8)).square().sum().backward()
+        optimizer.step()
+    return network, optimizer
+
+
+def same(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_without_a_checkpoint_a_run_starts_at_step_0(tmp_path: Path) -> None:
+    network, optimizer = trained(1)
+    before = {key: one.clone() for key, one in network.state_dict().items()}
+    assert load_checkpoint(tmp_path, SETTINGS, network, optimizer) == 0
+    assert same(network.state_dict(), before)
+
+
+def test_network_and_optimizer_come_back_bit_for_bit(tmp_path: Path) -> None:
+    network, optimizer = trained(3)
+    save_checkpoint(tmp_path, SETTINGS, network, optimizer, 17)
+    other, fresh = trained(0, seed=1)
+    assert not same(other.state_dict(), network.state_dict())
+    assert load_checkpoint(tmp_path, SETTINGS, other, fresh) == 17
+    assert same(other.state_dict(), network.state_dict())
+    assert same(fresh.state_dict(), optimizer.state_dict())
+
+
+def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
+    network, optimizer = trained(1)
+    for step in (1, 2):
+        save_checkpoint(tmp_path, SETTINGS, network, optimizer, step)
+    assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
+    assert load_checkpoint(tmp_path, SETTINGS, network, optimizer) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": 1}, r"\(seed was 0, is 1\)"),
+        ({"crop": (32, 32)}, r"\(crop was \(32, 64\), is \(32, 32\)\)"),
+        ({"epochs": 4, "class_weights": "none"}, r"\(epochs was 3, is 4; class_weights was inverse-log, is none\)"),
+        ({"data": ("camvid=elsewhere",)}, r"data was \('camvid=somewhere',\), is \('camvid=elsewhere',\)"),
+    ],
+)
+def test_other_settings_are_named(tmp_path: Path, changes: dict[str, object], told: str) -> None:
+    network, optimizer = trained(1)
+    save_checkpoint(tmp_path, SETTINGS, network, optimizer, 1)
+    other = TrainingSettings.model_validate(SETTINGS.model_dump() | changes)
+    with pytest.raises(InputError, match=f"holds a run with other settings .*{told}.*choose another --out"):
+        load_checkpoint(tmp_path, other, network, optimizer)
+
+
+def test_every_setting_is_compared() -> None:
+    assert set(SETTINGS.model_dump()) == set(TrainingSettings.model_fields)
+
+
+def damaged(folder: Path, how: str) -> None:
+    path = folder / CHECKPOINT
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "pickle":
+        torch.save({"settings": Path("an object")}, path)
+    elif how == "other version":
+        torch.save({"settings": '{"data": ["x"], "momentum": 0.9}', "step": 1}, path)
+    else:
+        torch.save({"weights": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "pickle", "other version", "something else"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, how: str) -> None:
+    network, optimizer = trained(1)
+    save_checkpoint(tmp_path, SETTINGS, network, optimizer, 1)
+    damaged(tmp_path, how)
+    with pytest.raises(InputError, match=f"{CHECKPOINT} is damaged or was written by another version of strays"):
+        load_checkpoint(tmp_path, SETTINGS, network, optimizer)

@@ -1,0 +1,234 @@
+"""Crops: what they show, that chance depends on the key alone, and the order of a run."""
+
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from strays.cards import Card
+from strays.data import open_scenes
+from strays.data.base import SceneSet
+from strays.errors import InputError
+from strays.scene import Scene
+from strays.taxonomy import CAMVID, CITYSCAPES, IGNORE, Taxonomy
+from strays.training import crops as module
+from strays.training.crops import Crops, SceneMix, crop_batches, random_crop
+from strays.training.settings import TrainingSettings
+
+
+class Listed(SceneSet):
+    """Scenes that are there already, and how often each was read."""
+
+    def __init__(self, scenes: list[Scene], name: str = "listed", taxonomy: Taxonomy | None = CAMVID) -> None:
+        super().__init__(name, Card(title="Listed", summary="Scenes in memory."), taxonomy=taxonomy)
+        self.scenes = scenes
+        self.reads: Counter[int] = Counter()
+
+    @property
+    def names(self) -> list[str]:
+        return [scene.name for scene in self.scenes]
+
+    @property
+    def has_labels(self) -> bool:
+        return bool(self.scenes) and all(scene.labels is not None for scene in self.scenes)
+
+    @property
+    def has_masks(self) -> bool:
+        return False
+
+    def read(self, index: int) -> Scene:
+        self.reads[index] += 1
+        return self.scenes[index]
+
+    def subset(self, indices: list[int]) -> "Listed":
+        return Listed([self.scenes[index] for index in indices])
+
+
+def scene(size: tuple[int, int] = (20, 30), seed: int = 0) -> Scene:
+    """Pixels that carry their own position: red the row, green the column, blue and labels both."""
+    rows, columns = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
+    image = np.stack([rows, columns, np.full(size, seed)], -1).astype(np.uint8)
+    return Scene(image, labels=((rows + 3 * columns) % 11).astype(np.uint8), name=f"scene {seed}")
+
+
+def settings(**changes: object) -> TrainingSettings:
+    given = {"data": ("unused",), "crop": (16, 24), "scale": (0.5, 2.0), "batch": 2, "seed": 3}
+    return TrainingSettings.model_validate(given | changes)
+
+
+def several(scenes: Scene, crop: tuple[int, int], scale: tuple[float, float], count: int = 40) -> list[tuple]:
+    random = np.random.default_rng(0)
+    return [random_crop(scenes, crop, scale, random) for _ in range(count)]
+
+
+def flipped(image: NDArray[np.uint8]) -> bool:
+    return bool(image[0, 0, 1] > image[0, -1, 1])
+
+
+def test_without_zoom_a_crop_is_a_window_of_image_and_labels() -> None:
+    whole = scene()
+    windows = set()
+    for image, labels in several(whole, (8, 12), (1.0, 1.0)):
+        rows, columns = image[..., 0].astype(int), image[..., 1].astype(int)
+        across = -1 if flipped(image) else 1
+        # between two pixels Pillow rounds the colours; labels are those of the nearest pixel, one off at most
+        assert (np.diff(rows, axis=0) == 1).all()
+        assert (np.diff(columns, axis=1) == across).all()
+        assert any(np.array_equal(labels, other) for other in windows_near(whole, rows, columns))
+        windows.add((rows[0, 0], columns[0].min()))
+    assert len(windows) > 20
+
+
+def windows_near(whole: Scene, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    shifts = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    height, width = whole.size
+    return [whole.labels[(rows + dy).clip(0, height - 1), (columns + dx).clip(0, width - 1)] for dy, dx in shifts]
+
+
+def test_half_of_them_are_mirrored_and_labels_with_them() -> None:
+    whole = scene((8, 12))
+    found = several(whole, (8, 12), (1.0, 1.0), 200)
+    mirrored = [flipped(image) for image, _ in found]
+    assert 70 < sum(mirrored) < 130
+    for (image, labels), turned in zip(found, mirrored, strict=True):
+        assert np.array_equal(image, whole.image[:, ::-1] if turned else whole.image)
+        assert np.array_equal(labels, whole.labels[:, ::-1] if turned else whole.labels)
+
+
+def test_the_zoom_covers_its_range_evenly_on_a_logarithmic_scale() -> None:
+    spans = np.array([np.ptp(image[..., 1]) for image, _ in several(scene((90, 120)), (16, 24), (0.5, 2.0), 300)])
+    zooms = 23 / spans
+    assert zooms.min() > 0.45
+    assert zooms.max() < 2.4
+    assert 0.85 < np.median(zooms) < 1.2
+    assert 0.4 < np.mean(np.abs(np.log2(zooms)) < 0.5) < 0.6
+
+
+def test_beyond_the_border_labels_are_ignored_and_the_image_is_mirrored() -> None:
+    whole = scene((10, 12))
+    seen = 0
+    for image, labels in several(whole, (16, 24), (1.0, 1.0)):
+        inside = labels != IGNORE
+        assert inside.sum() == 10 * 12
+        rows, columns = np.nonzero(inside)
+        box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        content = whole.labels[:, ::-1] if image[box][0, 0, 1] > image[box][0, -1, 1] else whole.labels
+        assert np.array_equal(labels[box], content)
+        top = rows.min()
+        assert np.array_equal(image[top - 1], image[top])
+        seen += 1
+    assert seen == 40
+
+
+def test_zooming_out_of_a_small_scene_leaves_most_of_it_ignored() -> None:
+    shares = [np.mean(labels != IGNORE) for _, labels in several(scene((16, 24)), (16, 24), (0.5, 0.5))]
+    assert 0.2 < np.mean(shares) < 0.3
+
+
+def test_labels_are_never_mixed() -> None:
+    labels = np.where(np.arange(400).reshape(20, 20) % 2, 10, 0).astype(np.uint8)
+    whole = Scene(np.zeros((20, 20, 3), np.uint8), labels=labels)
+    for _, found in several(whole, (16, 24), (0.5, 2.0)):
+        assert set(np.unique(found)) <= {0, 10, IGNORE}
+
+
+def test_a_scene_without_labels_is_named() -> None:
+    with pytest.raises(InputError, match="lonely has no class labels"):
+        random_crop(Scene(np.zeros((4, 4, 3), np.uint8), name="lonely"), (2, 2), (1, 1), np.random.default_rng(0))
+
+
+def test_the_same_key_gives_the_same_crop() -> None:
+    mix = SceneMix([Listed([scene(seed=0), scene(seed=1)])])
+    crops, again = Crops(mix, settings()), Crops(mix, settings())
+    keys = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    first = {key: crops[key] for key in keys}
+    for key in reversed(keys):
+        image, labels = again[key]
+        assert torch.equal(image, first[key][0])
+        assert torch.equal(labels, first[key][1])
+    image, labels = first[0, 0]
+    assert (image.shape, image.dtype) == ((3, 16, 24), torch.uint8)
+    assert (labels.shape, labels.dtype) == ((16, 24), torch.uint8)
+    assert not torch.equal(image, first[1, 0][0])
+    assert not torch.equal(image, Crops(mix, settings(seed=4))[0, 0][0])
+
+
+def batches(count: int, start: int, steps: int, workers: int = 0, **changes: object) -> list[tuple[Tensor, Tensor]]:
+    mix = SceneMix([Listed([scene(seed=seed) for seed in range(count)])])
+    return list(crop_batches(Crops(mix, settings(**changes)), start, steps, workers))
+
+
+def shown(found: list[tuple[Tensor, Tensor]]) -> list[list[int]]:
+    """Which scenes a batch shows: the blue channel says."""
+    return [images[:, 2, 0, 0].tolist() for images, _ in found]
+
+
+def test_every_epoch_visits_each_scene_once_in_another_order() -> None:
+    epochs = shown(batches(6, 0, 9))
+    orders = [list(chain(*epochs[start : start + 3])) for start in (0, 3, 6)]
+    assert all(sorted(order) == list(range(6)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_an_incomplete_batch_is_dropped() -> None:
+    orders = [list(chain(*shown(batches(7, start, start + 3)))) for start in (0, 3, 6)]
+    assert all(len(set(order)) == 6 for order in orders)
+    assert shown(batches(7, 0, 9)) == [*shown(batches(7, 0, 3)), *shown(batches(7, 3, 9))]
+
+
+def test_a_run_that_starts_in_the_middle_sees_the_same() -> None:
+    whole, rest = batches(7, 0, 8), batches(7, 4, 8)
+    assert len(whole) == 8
+    assert len(rest) == 4
+    for (images, labels), (other, others) in zip(whole[4:], rest, strict=True):
+        assert torch.equal(images, other)
+        assert torch.equal(labels, others)
+
+
+def test_a_finished_run_sees_nothing_more() -> None:
+    assert batches(7, 8, 8) == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_workers_change_nothing() -> None:
+    for (images, labels), (other, others) in zip(batches(5, 1, 4), batches(5, 1, 4, workers=1), strict=True):
+        assert torch.equal(images, other)
+        assert torch.equal(labels, others)
+
+
+def test_a_mix_lists_all_scenes_and_keeps_what_it_read() -> None:
+    first, second = Listed([scene(seed=0), scene(seed=1)], "first"), Listed([scene(seed=2)], "second")
+    mix = SceneMix([first, second])
+    assert len(mix) == 3
+    assert mix.names == ("first", "second")
+    assert mix.taxonomy == CAMVID
+    for _ in range(2):
+        assert [one.name for one in mix] == ["scene 0", "scene 1", "scene 2"]
+    assert first.reads == {0: 1, 1: 1}
+
+
+def test_a_mix_keeps_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = scene()
+    monkeypatch.setattr(module, "_CACHED_BYTES", one.image.nbytes * 4 // 3)
+    source = Listed([scene(seed=0), scene(seed=1)])
+    mix = SceneMix([source])
+    for _ in range(3):
+        list(mix)
+    assert source.reads == {0: 1, 1: 3}
+
+
+def test_sets_that_cannot_be_mixed_are_named(camvid: Path) -> None:
+    real = open_scenes(f"camvid={camvid}", split="train")
+    with pytest.raises(InputError, match="training needs scenes with class labels"):
+        SceneMix([])
+    with pytest.raises(InputError, match="training needs scenes with class labels"):
+        SceneMix([Listed([scene()], taxonomy=None)])
+    with pytest.raises(InputError, match="one taxonomy: expected camvid, other has cityscapes"):
+        SceneMix([real, Listed([scene()], "other", CITYSCAPES)])
+    with pytest.raises(InputError, match="bare has scenes without class labels"):
+        SceneMix([real, Listed([Scene(np.zeros((4, 4, 3), np.uint8))], "bare")])

@@ -1,0 +1,92 @@
+"""Validation: mIoU as scikit-learn computes it, at the size of each scene."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, jaccard_score
+from torch import Tensor, nn
+
+from strays.cards import Card
+from strays.networks.base import SegmentationNetwork
+from strays.scene import Scene
+from strays.taxonomy import IGNORE
+from strays.training.validation import closed_set_metrics
+
+CLASSES = 4
+CPU = torch.device("cpu")
+
+
+class Slight(SegmentationNetwork):
+    """A convolution at stride 2 and a dropout that must be off."""
+
+    card = Card(title="Slight", summary="One convolution.")
+    stride = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Dropout(0.9), nn.Conv2d(3, CLASSES, 3, stride=2, padding=1))
+
+    def logits(self, normalized: Tensor) -> Tensor:
+        return self.layers(normalized)
+
+
+@pytest.fixture
+def network() -> Slight:
+    torch.manual_seed(0)
+    return Slight()
+
+
+@pytest.fixture
+def scenes() -> list[Scene]:
+    """Three scenes of different sizes; the class 3 is in none of them."""
+    random = np.random.default_rng(0)
+    made = []
+    for size in ((12, 16), (9, 20), (16, 16)):
+        labels = random.integers(0, CLASSES - 1, size).astype(np.uint8)
+        labels[random.random(size) < 0.2] = IGNORE
+        made.append(Scene(random.integers(0, 256, (*size, 3)).astype(np.uint8), labels=labels))
+    return made
+
+
+def predictions(network: Slight, scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and true classes of all labelled pixels, one scene after the other."""
+    found, true = [], []
+    network.eval()
+    for scene in scenes:
+        image = torch.tensor(scene.image).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            logits = nn.functional.interpolate(network(image), scene.size, mode="bilinear", align_corners=False)
+        found.append(logits.argmax(1)[0].numpy()[scene.labels != IGNORE])
+        true.append(scene.labels[scene.labels != IGNORE])
+    return np.concatenate(found), np.concatenate(true)
+
+
+def test_it_is_the_jaccard_index_of_scikit_learn(network: Slight, scenes: list[Scene]) -> None:
+    found, true = predictions(network, scenes)
+    present = sorted({*found.tolist(), *true.tolist()})
+    result = closed_set_metrics(network, scenes, CLASSES, CPU)
+    per_class = jaccard_score(true, found, labels=range(CLASSES), average=None, zero_division=0)
+    assert result["mIoU"] == pytest.approx(per_class[present].mean())
+    assert [one or 0 for one in result.iou] == pytest.approx(per_class.tolist())
+    assert result["accuracy"] == pytest.approx(accuracy_score(true, found))
+    assert result["pixels"] == len(true)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_in_the_mode_it_was_in(network: Slight, scenes: list[Scene], training: bool) -> None:
+    network.train(training)
+    first = closed_set_metrics(network, scenes, CLASSES, CPU)
+    assert network.training == training
+    assert network.layers.training == training
+    assert closed_set_metrics(network, scenes, CLASSES, CPU) == first
+
+
+def test_no_gradient_is_kept(network: Slight, scenes: list[Scene]) -> None:
+    closed_set_metrics(network, scenes, CLASSES, CPU)
+    assert all(one.grad is None for one in network.parameters())
+
+
+def test_scenes_without_labels_do_not_count(network: Slight, scenes: list[Scene]) -> None:
+    unlabelled = Scene(np.zeros((8, 8, 3), np.uint8))
+    expected = closed_set_metrics(network, scenes, CLASSES, CPU)
+    assert closed_set_metrics(network, [*scenes, unlabelled], CLASSES, CPU) == expected
