@@ -1,6 +1,6 @@
 """Make the picture of the README: two synthetic scenes, each beside its anomaly scores.
 
-    python docs/picture.py
+python docs/picture.py
 """
 
 from pathlib import Path

@@ -187,7 +187,7 @@ def test_a_broken_entry_point_is_a_warning_that_names_it(package: MakePackage, m
     points = [EntryPoint(key, value, "group") for key, value in values.items()]
     monkeypatch.setattr(module, "entry_points", lambda group: points)
     registry: Registry[str] = Registry("thing", name)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="is left out") as caught:
         assert dict(registry) == {"good": "theirs"}
     told = [str(one.message) for one in caught]
     assert len(told) == 2

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from strays.data.base import SceneSet
@@ -10,6 +9,7 @@ from strays.detectors.base import upsampled
 from strays.metrics import ClosedSetResult, ConfusionMatrix
 from strays.networks.base import SegmentationNetwork
 from strays.scene import Scene
+from strays.scoring import as_tensor
 
 __all__ = ["closed_set_metrics"]
 
@@ -23,7 +23,7 @@ def closed_set_metrics(
     network.eval()
     matrix = ConfusionMatrix(classes)
     for scene in scenes:
-        image = torch.from_numpy(np.ascontiguousarray(scene.image.transpose(2, 0, 1)))[None].to(device) / 255
+        image = as_tensor(scene.image).to(device)
         labels = upsampled(network(image), scene.size).argmax(1)[0]
         if scene.labels is not None:
             matrix.update(labels.cpu(), scene.labels)

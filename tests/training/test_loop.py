@@ -1,0 +1,359 @@
+"""The loop: runs that end the same whatever happens to them, schedules, and what it says when nothing can be learnt."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from strays.data import open_scenes
+from strays.errors import InputError, WeightsError
+from strays.metrics import ClosedSetResult
+from strays.model import MODEL_FILE, WEIGHTS_FILE, Model
+from strays.networks.encoders import MobileNetV2
+from strays.networks.swiftnet import SwiftNet
+from strays.taxonomy import CAMVID
+from strays.training import TrainingSettings, train
+from strays.training.checkpoints import CHECKPOINT
+from strays.training.loop import Trainer
+from strays.training.validation import closed_set_metrics
+
+STEPS = 6
+"""Two epochs of three batches; the seventh frame waits for a batch that is never full."""
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from strays.training import TrainingSettings, train
+
+torch.set_num_threads(1)
+
+class Killer:
+    def started(self, step, steps): pass
+    def validated(self, step, result): pass
+    def stepped(self, step, terms, waiting):
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+settings = TrainingSettings.model_validate_json(sys.argv[1])
+train(settings, Path(sys.argv[2]), Killer(), device="cpu", checkpoint_minutes=0)
+"""
+
+Change = Callable[..., TrainingSettings]
+
+
+class StoppedError(Exception):
+    """What a listener raises to end a run in the middle."""
+
+
+@dataclass
+class Recorder:
+    """Keeps what it is told, and may end the run behind a step."""
+
+    stop_at: int = -1
+    starts: list[tuple[int, int]] = field(default_factory=list)
+    terms: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    shares: list[float] = field(default_factory=list)
+    results: dict[int, ClosedSetResult] = field(default_factory=dict)
+
+    def started(self, step: int, steps: int) -> None:
+        self.starts.append((step, steps))
+
+    def stepped(self, step: int, terms: Mapping[str, float], waiting: float) -> None:
+        self.terms[step] = terms
+        self.shares.append(waiting)
+        if step == self.stop_at:
+            raise StoppedError
+
+    def validated(self, step: int, result: ClosedSetResult) -> None:
+        self.results[step] = result
+
+
+@pytest.fixture(scope="session")
+def settings(camvid: Path) -> Change:
+    given = {"data": (f"camvid={camvid}",), "network": "swiftnet-mnv2", "epochs": 2, "batch": 2, "crop": (32, 64)}
+    return lambda **changes: TrainingSettings.model_validate({**given, "precision": "float32", **changes})
+
+
+@dataclass
+class Run:
+    """A run that nobody disturbed."""
+
+    out: Path
+    model: Model
+    told: Recorder
+
+
+@pytest.fixture(scope="module")
+def run(settings: Change, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out, told = tmp_path_factory.mktemp("run") / "out", Recorder()
+    return Run(out, train(settings(), out, told, device="cpu"), told)
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    for name in (WEIGHTS_FILE, MODEL_FILE):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_the_listener_hears_of_every_step_and_epoch(run: Run) -> None:
+    assert run.told.starts == [(0, STEPS)]
+    assert list(run.told.terms) == [1, 2, 3, 4, 5, 6]
+    assert all(set(terms) == {"cross_entropy", "total"} for terms in run.told.terms.values())
+    assert all(0 <= share <= 1 for share in run.told.shares)
+    assert list(run.told.results) == [3, 6]
+
+
+def test_the_folder_holds_model_checkpoint_and_curves(run: Run) -> None:
+    assert {one.name for one in run.out.iterdir()} == {MODEL_FILE, WEIGHTS_FILE, CHECKPOINT, "tensorboard"}
+    (events,) = run.out.glob("tensorboard/**/events.out.tfevents.*")
+    assert b"validation/mIoU" in events.read_bytes()
+
+
+def test_the_model_tells_how_it_was_made(run: Run, settings: Change) -> None:
+    facts = run.model.facts
+    assert facts.name == "swiftnet-mnv2-camvid"
+    assert facts.taxonomy == CAMVID
+    assert (facts.recipe, facts.detector) == ("closed-set", "max-logit")
+    assert facts.training["settings"] == json.loads(settings().model_dump_json())
+    assert facts.training["validation"] == dict(run.told.results[STEPS])
+    assert "trained by the recipe closed-set on camvid" in facts.card.summary
+    assert not run.model.network.training
+
+
+def test_the_model_in_the_folder_is_the_one_returned(run: Run, settings: Change) -> None:
+    loaded = Model.load(run.out)
+    assert loaded.sha256() == run.model.sha256()
+    assert loaded.facts == run.model.facts
+    scenes = open_scenes(settings().data[0], split="val")
+    found = closed_set_metrics(loaded.network, scenes, len(CAMVID), torch.device("cpu"))
+    assert found == run.told.results[STEPS]
+
+
+def test_a_run_killed_within_an_epoch_ends_the_same(run: Run, settings: Change, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, settings().model_dump_json(), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 4
+    assert not (tmp_path / WEIGHTS_FILE).exists()
+    told = Recorder()
+    train(settings(), tmp_path, told, device="cpu")
+    assert told.starts == [(4, STEPS)]
+    assert told.terms == {step: run.told.terms[step] for step in (5, 6)}
+    assert_same_files(tmp_path, run.out)
+
+
+def test_a_network_with_dropout_ends_the_same_too(settings: Change, tmp_path: Path) -> None:
+    chosen = settings(network="enet", colour=0)
+    whole = train(chosen, tmp_path / "whole", device="cpu")
+    with pytest.raises(StoppedError):
+        train(chosen, tmp_path / "parts", Recorder(stop_at=3), device="cpu", checkpoint_minutes=0)
+    assert train(chosen, tmp_path / "parts", device="cpu").sha256() == whole.sha256()
+    assert_same_files(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_finished_run_takes_no_step_and_writes_the_same(run: Run, settings: Change, tmp_path: Path) -> None:
+    shutil.copy(run.out / CHECKPOINT, tmp_path)
+    told = Recorder()
+    train(settings(), tmp_path, told, device="cpu")
+    assert told.starts == [(STEPS, STEPS)]
+    assert told.terms == {}
+    assert list(told.results) == [STEPS]
+    assert_same_files(tmp_path, run.out)
+
+
+def test_other_settings_do_not_get_into_the_folder(run: Run, settings: Change) -> None:
+    before = (run.out / CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match=r"with other settings \(seed was 0, is 1; batch was 2, is 3\)"):
+        train(settings(seed=1, batch=3), run.out, device="cpu")
+    assert (run.out / CHECKPOINT).read_bytes() == before
+
+
+def test_bfloat16_stays_in_training(settings: Change, tmp_path: Path) -> None:
+    """Behind a run in float32, in the same process; what comes back computes in float32."""
+    chosen = settings(network="enet", precision="bfloat16", epochs=1, colour=0)
+    model = train(chosen, tmp_path, device="cpu")
+    image = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = Model.load(tmp_path).predict(image).logits
+        torch.testing.assert_close(model.predict(image).logits, expected, rtol=1e-5, atol=1e-6)
+    assert all(one.dtype != torch.bfloat16 for one in model.network.state_dict().values())
+
+
+def test_data_without_validation_scenes(camvid: Path, settings: Change, tmp_path: Path) -> None:
+    shutil.copytree(camvid / "train", tmp_path / "data" / "train")
+    told = Recorder()
+    chosen = settings(network="enet", data=(f"camvid={tmp_path / 'data'}",), epochs=1, colour=0)
+    model = train(chosen, tmp_path / "out", told, device="cpu")
+    assert told.results == {}
+    assert model.facts.training["validation"] == {}
+
+
+@pytest.fixture
+def trainer(settings: Change, tmp_path: Path) -> Callable[..., Trainer]:
+    return lambda **changes: Trainer(settings(**changes), tmp_path, device="cpu")
+
+
+def batch(count: int = 2) -> tuple[Tensor, Tensor]:
+    """Two halves of different brightness, two classes, uint8."""
+    images = torch.full((count, 3, 32, 64), 60, dtype=torch.uint8)
+    images[..., 32:] = 190
+    labels = torch.zeros(count, 32, 64, dtype=torch.uint8)
+    labels[..., 32:] = 3
+    labels[:, :2] = 255
+    return images, labels
+
+
+def test_it_learns_a_batch_by_heart(trainer: Callable[..., Trainer]) -> None:
+    learner = trainer(colour=0, learning_rate=5e-3, epochs=20, class_weights="none")
+    losses = [learner.take_step(*batch())["total"] for _ in range(30)]
+    assert losses[0] > 1
+    assert losses[-1] < losses[0] / 4
+    assert np.mean(losses[-5:]) < np.mean(losses[10:15]) < np.mean(losses[:5])
+    assert learner.step == 30
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = trainer(network="enet", colour=0)
+    learner.take_step(*batch())
+    learner.save()
+    before = {key: one.clone() for key, one in learner.network.named_parameters()}
+    losses = learner.recipe.losses
+
+    def broken(*arguments: object) -> dict[str, Tensor]:
+        terms = losses(*arguments)
+        return {**terms, "outliers": terms["total"] * torch.inf, "total": terms["total"] * torch.nan}
+
+    monkeypatch.setattr(learner.recipe, "losses", broken)
+    told = r"no longer finite at step 1 \(total, outliers\); the last checkpoint in .* is kept: .*--learning-rate"
+    with pytest.raises(InputError, match=told):
+        learner.take_step(*batch())
+    assert all(torch.equal(one, before[key]) for key, one in learner.network.named_parameters())
+    assert torch.load(learner.out / CHECKPOINT, weights_only=True)["step"] == 1
+
+
+def test_the_rate_rises_for_50_steps_and_falls_along_a_cosine(trainer: Callable[..., Trainer]) -> None:
+    learner = trainer(network="enet", epochs=100, learning_rate=1e-3, final_learning_rate=1e-5)
+    assert learner.steps == 300
+    rates = []
+    for step in (0, 24, 49, 150, 299, 300):
+        learner.step = step
+        rates.append(1e-3 * learner._rate())
+    cosines = [1e-5 + (1e-3 - 1e-5) * (1 + np.cos(np.pi * step / 300)) / 2 for step in (0, 24, 49, 150, 299, 300)]
+    assert rates == pytest.approx([cosines[0] / 50, cosines[1] / 2, *cosines[2:]])
+    assert rates[-1] == pytest.approx(1e-5)
+
+
+def test_the_optimizer_gets_the_rate_of_its_step(trainer: Callable[..., Trainer]) -> None:
+    learner = trainer(network="enet", epochs=100, learning_rate=1e-3)
+    for step in (0, 149):
+        learner.step = step
+        expected = 1e-3 * learner._rate()
+        learner.take_step(*batch())
+        assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([expected])
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(9)
+    path = tmp_path_factory.mktemp("weights") / "encoder.pth"
+    torch.save({key: value.half() for key, value in MobileNetV2().state_dict().items()}, path)
+    return path
+
+
+def test_an_encoder_with_weights_has_a_rate_of_its_own(trainer: Callable[..., Trainer], encoder: Path) -> None:
+    learner = trainer(encoder_weights=str(encoder), encoder_rate=0.1, learning_rate=1e-3, weight_decay=1e-2)
+    fast, slow = learner.optimizer.param_groups
+    assert (fast["lr"], fast["weight_decay"]) == pytest.approx((1e-3, 1e-2))
+    assert (slow["lr"], slow["weight_decay"]) == pytest.approx((1e-4, 1e-3))
+    assert {id(one) for one in slow["params"]} == {id(one) for one in learner.network.encoder.parameters()}
+    assert len(fast["params"]) + len(slow["params"]) == len(list(learner.network.parameters()))
+    stored = torch.load(encoder, weights_only=True)
+    for key, value in learner.network.encoder.state_dict().items():
+        assert torch.equal(value, stored[key].to(value.dtype))
+    learner.take_step(*batch())
+    assert slow["lr"] == pytest.approx(0.1 * fast["lr"])
+
+
+def test_an_encoder_of_rate_0_stays_as_it_is(trainer: Callable[..., Trainer], encoder: Path) -> None:
+    learner = trainer(encoder_weights=str(encoder), encoder_rate=0)
+    before = [one.clone() for one in learner.network.encoder.parameters()]
+    learner.take_step(*batch())
+    assert all(torch.equal(one, other) for one, other in zip(learner.network.encoder.parameters(), before, strict=True))
+
+
+def test_an_encoder_from_scratch_learns_like_the_rest(trainer: Callable[..., Trainer]) -> None:
+    (group,) = trainer().optimizer.param_groups
+    assert group["lr"] == pytest.approx(4e-4)
+
+
+def test_encoder_weights_that_do_not_fit_are_refused(
+    trainer: Callable[..., Trainer], encoder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=r"ENet has no encoder to load .*encoder\.pth into: leave --encoder-weights out"
+    ):
+        trainer(network="enet", encoder_weights=str(encoder))
+    with pytest.raises(WeightsError, match=f"{encoder} holds the weights of another network than ResNet18"):
+        trainer(network="swiftnet-rn18", encoder_weights=str(encoder))
+    with pytest.raises(WeightsError, match="no weights file at"):
+        trainer(encoder_weights=str(tmp_path / "missing.pth"))
+
+
+def test_class_weights_come_from_the_labels(trainer: Callable[..., Trainer], camvid: Path) -> None:
+    labels = np.concatenate([np.asarray(Image.open(one)).ravel() for one in (camvid / "train/labels").iterdir()])
+    counts = np.bincount(labels, minlength=12)[:11]
+    expected = 1 / np.log(1.1 + counts / counts.sum())
+    found = trainer(network="enet").recipe.class_weights
+    np.testing.assert_allclose(found.numpy(), expected / expected.mean(), rtol=1e-6)
+    assert trainer(network="enet", class_weights="none").recipe.class_weights is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"recipe": "closedset"}, "no recipe is called 'closedset'; did you mean 'closed-set'"),
+        ({"network": "swiftnet"}, "no network is called 'swiftnet'; did you mean 'swiftnet-"),
+        ({"data": ("camvid=/no/such/folder",)}, "no file or folder"),
+        ({"data": ()}, "training needs scenes with class labels"),
+        ({"batch": 8}, "7 scenes do not fill a batch of 8: choose a smaller --batch"),
+    ],
+)
+def test_wrong_settings_are_told_at_once(
+    trainer: Callable[..., Trainer], changes: dict[str, object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        trainer(**changes)
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "gpu", "mps"])
+def test_a_device_that_training_does_not_take(settings: Change, tmp_path: Path, device: str) -> None:
+    with pytest.raises(InputError, match=f"--device {device}: training takes one of auto, cpu, cuda"):
+        Trainer(settings(), tmp_path, device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(settings: Change, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no device 'cuda' here"):
+        Trainer(settings(), tmp_path, "cuda")
+
+
+def test_training_starts_from_the_seed(trainer: Callable[..., Trainer]) -> None:
+    first, same, other = (trainer(network="swiftnet-rn18", seed=seed).network for seed in (0, 0, 1))
+    assert isinstance(first, SwiftNet)
+    weights = [one.state_dict()["classifier.2.weight"] for one in (first, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
