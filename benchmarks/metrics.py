@@ -217,11 +217,13 @@ def resident_peak(reset: bool = False) -> int:
     return 1024 * peak
 
 
-def memory_in_process(name: str, count: int, size: tuple[int, int]) -> float:
-    """Return ``peak_memory`` of a fresh process in MB."""
+def memory_in_process(name: str, count: int, size: tuple[int, int]) -> str:
+    """Return ``peak_memory`` of a fresh process in MB, or the last line of its complaint."""
     wanted = ["--memory-of", name, "--frames", str(count), "--size", f"{size[0]}x{size[1]}"]
-    done = subprocess.run([sys.executable, __file__, *wanted], check=True, capture_output=True, text=True)
-    return float(json.loads(done.stdout.splitlines()[-1])) / 1e6
+    done = subprocess.run([sys.executable, __file__, *wanted], check=False, capture_output=True, text=True)
+    if done.returncode:
+        return (done.stderr.splitlines() or [f"ended with {done.returncode}"])[-1]
+    return f"{json.loads(done.stdout.splitlines()[-1]) / 1e6:.0f}"
 
 
 def show(rows: dict[str, Row], count: int, size: tuple[int, int]) -> None:
@@ -253,7 +255,7 @@ def show_memory(names: list[str], count: int, long: int, size: tuple[int, int]) 
     """Print peak memory, for this project at two lengths."""
     table = Table("tool", "frames", "peak MB beyond start", box=MARKDOWN)
     for name, number in [(name, count) for name in names] + [("strays", long)]:
-        table.add_row(name, str(number), f"{memory_in_process(name, number, size):.0f}")
+        table.add_row(name, str(number), memory_in_process(name, number, size))
     Console(width=150).print(table)
 
 

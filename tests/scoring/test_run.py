@@ -68,6 +68,14 @@ def test_every_image_gets_scores_a_picture_and_a_record(start, drive, tiny) -> N
     assert not list(run.out.glob(".*")), "nothing is left of the journal"
 
 
+def test_progress_counts_each_image_once_when_it_was_seen(start, drive) -> None:
+    folder = drive(count=10)
+    (folder / "09.png").write_bytes(b"")
+    told, advanced = [], []
+    start(folder).run(told.append, lambda: advanced.append(len(told)))
+    assert advanced == [0] * 8 + [8, 9], "eight decide the colours before any of them is done"
+
+
 def test_a_killed_run_ends_like_one_that_was_not(start, drive, tiny, monkeypatch) -> None:
     folder = drive(count=12)
     whole = start(folder, out="whole")

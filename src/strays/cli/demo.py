@@ -41,7 +41,7 @@ def demo(
         _render(out / "scenes", count, progress)
         run = ScoreRun(Scorer.build(model), find_images([out / "scenes" / "images"]), out / "scored")
         task = progress.add_task(f"2 scoring by {run.detector}", total=count)
-        run.run(lambda record: progress.advance(task))
+        run.run(advance=lambda: progress.advance(task))
     if not quiet:
         say("3 measuring four detectors on the same scenes")
     scenes = open_scenes(f"demo={out / 'scenes'}")

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 __all__ = ["bar", "console", "say", "show"]
@@ -38,9 +38,17 @@ def say(text: str, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+class _Words(ProgressColumn):
+    """What is going on, shortened where the terminal is narrow."""
+
+    def render(self, task: Task) -> Text:
+        """Return the description as it is, whatever brackets it holds."""
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
 class _Speed(ProgressColumn):
     def __init__(self, unit: str) -> None:
-        super().__init__()
+        super().__init__(_whole())
         self.unit = unit
 
     def render(self, task: Task) -> Text:
@@ -52,17 +60,22 @@ class _Speed(ProgressColumn):
         return Text(text, style="progress.data.speed")
 
 
+def _whole() -> Column:
+    """Return a column that is never broken into lines: a bar of two lines cannot be drawn in place."""
+    return Column(no_wrap=True)
+
+
 @contextmanager
 def bar(unit: str = "image", quiet: bool = False) -> Iterator[Progress]:
     """Show a progress bar on standard error while the context lasts."""
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
+        _Words(),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(table_column=_whole()),
         _Speed(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(_whole()),
+        TextColumn("left", table_column=_whole()),
+        TimeRemainingColumn(table_column=_whole()),
     )
     with Progress(*columns, console=console, disable=quiet) as progress:
         yield progress

@@ -46,11 +46,10 @@ def score(
         progress.advance(task, len(found) - len(run.pending))
 
         def scored(record: dict[str, object]) -> None:
-            progress.advance(task)
             if verbose or record.get("error"):
                 say(_line(record))
 
-        records = run.run(scored)
+        records = run.run(scored, lambda: progress.advance(task))
     failed = sum(1 for record in records if record.get("error"))
     if not quiet:
         lost = f", {failed} could not be scored (see {out / 'index.json'})" if failed else ""
@@ -87,4 +86,4 @@ def _line(record: dict[str, object]) -> str:
     size, quantiles = record["size"], record["quantiles"]
     if not (isinstance(size, list) and isinstance(quantiles, dict)):
         return str(record["name"])
-    return f"{record['name']}: {size[0]}x{size[1]}, {record['milliseconds']} ms, peak {quantiles['1.0']:.4g}"
+    return f"{record['name']}: {size[0]}x{size[1]}, {record['milliseconds']:.0f} ms, peak {quantiles['1.0']:.4g}"

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from strays.metrics import ClosedSetResult
     from strays.training.settings import TrainingSettings
 
@@ -74,14 +75,17 @@ def train(
         listener = None if quiet else _Shown(progress)
         model = train_network(settings, out, listener, device, workers, validate_every=validate_every)
     if not quiet:
-        console.print(f"{model.name} is in {out}: strays score IMAGES --model {out}", highlight=False)
-        console.print(f"curves: tensorboard --logdir {out}", highlight=False)
+        console.print(_next_steps(model.name, out), highlight=False)
+
+
+def _next_steps(name: str, out: Path) -> str:
+    return f"{name} is in {out}: strays score IMAGES --model {out}\ncurves: tensorboard --logdir {out}"
 
 
 class _Shown:
     """Shows loss by terms, time spent waiting for data, and validation results beside a progress bar."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: "Progress") -> None:
         self.progress = progress
         self.task = progress.add_task("training", total=None)
         self.waited: list[float] = []

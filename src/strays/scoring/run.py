@@ -119,21 +119,29 @@ class ScoreRun:
         """The images that have no scores yet, those that failed before among them."""
         return [one for one in self.sources if not self._done(one)]
 
-    def run(self, scored: Callable[[Record], None] | None = None) -> list[Record]:
+    def run(
+        self, scored: Callable[[Record], None] | None = None, advance: Callable[[], None] | None = None
+    ) -> list[Record]:
         """Score the images that are left and return the records of all, in the order of the sources.
 
         Args:
             scored: is told the record of each image as it is done.
+            advance: is called once for each image when the network has seen it; for those that decide the colours that
+                is long before they are done.
 
         Raises:
             InputError: with ``strict``, for the first image that cannot be scored; else if none could be.
         """
         pending = self.pending
-        scale = self._scale() if pending else None
+        advance = advance or _ignore
+        scale = self._scale(advance) if pending else None
         for source, image in read_ahead(pending, self._image):
+            seen = source.name in self._calibrated
             record = self._record(source, image, scale)
             self._records[source.name] = record
             self.journal.append(record)
+            if not seen:
+                advance()
             if scored is not None:
                 scored(record)
         return self._finish()
@@ -179,27 +187,27 @@ class ScoreRun:
         except InputError as error:
             return error
 
-    def _scale(self) -> ColourScale:
+    def _scale(self, advance: Callable[[], None]) -> ColourScale:
         """Return the colour scale of the run: as given, as chosen when it was started, or chosen now."""
         given = self.settings.scale or stored_json(self.out / _SETTINGS).get("chosen_scale")
         if isinstance(given, (list, tuple)):
             return ColourScale(*given)
-        chosen = self._chosen_scale()
+        chosen = self._chosen_scale(advance)
         if chosen is None:  # no image can be scored, so nothing will be drawn, and a later run may choose better
             return ColourScale(0.0, 1.0)
         stored = [chosen.low, chosen.high, chosen.clear]
         write_json(self.out / _SETTINGS, self._settings_json() | {"chosen_scale": stored})
         return chosen
 
-    def _chosen_scale(self) -> ColourScale | None:
+    def _chosen_scale(self, advance: Callable[[], None]) -> ColourScale | None:
         step = max(1, len(self.sources) // _CALIBRATED)
         spread = self.sources[::step][:_CALIBRATED]
         # The others only stand in: where not one of those can be scored, the first of them that can decides.
         others = (one for one in self.sources if one not in spread)
-        quantiles = list(self._quantiles(spread)) or list(islice(self._quantiles(others), 1))
+        quantiles = list(self._quantiles(spread, advance)) or list(islice(self._quantiles(others, advance), 1))
         return ColourScale.of_quantiles(quantiles) if quantiles else None
 
-    def _quantiles(self, sources: Iterable[Source]) -> Iterator[dict[str, float]]:
+    def _quantiles(self, sources: Iterable[Source], advance: Callable[[], None]) -> Iterator[dict[str, float]]:
         for source, image in read_ahead(sources, self._image):
             if isinstance(image, InputError):
                 continue
@@ -208,6 +216,7 @@ class ScoreRun:
             except InputError:
                 continue
             self._calibrated[source.name] = found, milliseconds
+            advance()
             yield found.quantiles()
 
     def _done(self, source: Source) -> bool:
@@ -251,6 +260,10 @@ class ScoreRun:
         paths = {os.path.abspath(source.path) for source in self.sources}  # noqa: PTH100 - links are kept
         others = [record for name, record in self._records.items() if name not in names and record.get("score")]
         return [one for one in others if os.path.abspath(str(one.get("path"))) not in paths]  # noqa: PTH100
+
+
+def _ignore() -> None:
+    pass
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Value], ahead: int = 2) -> Iterator[tuple[Item, Value]]:
