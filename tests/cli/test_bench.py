@@ -192,7 +192,8 @@ def test_one_bad_image_is_listed_and_costs_nothing_else(bench, street, tmp_path)
 def test_strict_stops(bench, street, tmp_path) -> None:
     folder = street()
     (folder / "images/01.png").write_text("hello")
-    assert "01: " in bench("--data", f"near={folder}", "--strict").error
+    answer = bench("--data", f"near={folder}", "--data", f"far={street('far', seed=1)}", "--strict")
+    assert answer.error.startswith("error: 01: ")
     assert not (tmp_path / "out/results.json").exists()
 
 

@@ -17,6 +17,8 @@ from strays.model import Model
 
 Invoke = Callable[..., Result]
 
+CHOICES = ["--scale", "0.5,1.5", "--class-weights", "none", "--encoder-rate", "0.5"]
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,9 +34,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def invoke(data: Path, tmp_path: Path) -> Invoke:
-    def run(*words: str, recipe: str = "closed-set", out: Path = tmp_path / "out") -> Result:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run") / "out"
+
+
+@pytest.fixture(scope="module")
+def invoke(data: Path, folder: Path) -> Invoke:
+    def run(*words: str, recipe: str = "closed-set", out: Path = folder) -> Result:
         usual = ["--network", "enet", "--data", f"camvid={data}", "--out", str(out), "--device", "cpu"]
         small = ["--epochs", "1", "--batch", "2", "--crop", "16x24", "--precision", "float32"]
         return CliRunner().invoke(app, ["train", recipe, *usual, *small, *words])
@@ -42,34 +49,39 @@ def invoke(data: Path, tmp_path: Path) -> Invoke:
     return run
 
 
-def test_it_leaves_a_model_and_says_what_to_do_next(invoke: Invoke, tmp_path: Path) -> None:
-    result = invoke("--scale", "0.5,1.5", "--seed", "7", "--class-weights", "none", "--encoder-rate", "0.5")
-    assert result.exit_code == 0, result.output
-    told = result.stderr.replace("\n", "")
-    assert f"enet-camvid is in {tmp_path / 'out'}: strays score IMAGES --model {tmp_path / 'out'}" in told
-    assert f"tensorboard --logdir {tmp_path / 'out'}" in told
+@pytest.fixture(scope="module")
+def done(invoke: Invoke) -> Result:
+    """A run that went well, into ``folder``."""
+    return invoke(*CHOICES, "--seed", "7")
+
+
+def test_it_leaves_a_model_and_says_what_to_do_next(done: Result, folder: Path) -> None:
+    assert done.exit_code == 0, done.output
+    told = done.stderr.replace("\n", "")
+    assert f"enet-camvid is in {folder}: strays score IMAGES --model {folder}" in told
+    assert f"tensorboard --logdir {folder}" in told
     assert "mIoU" in told
-    assert result.stdout == ""
-    settings = Model.load(tmp_path / "out").facts.training["settings"]
+    assert done.stdout == ""
+    settings = Model.load(folder).facts.training["settings"]
     assert isinstance(settings, dict)
     wanted = {"crop": [16, 24], "scale": [0.5, 1.5], "seed": 7, "class_weights": "none", "encoder_rate": 0.5}
     assert {key: settings[key] for key in wanted} == wanted
 
 
-def test_quiet_prints_nothing(invoke: Invoke) -> None:
-    result = invoke("--quiet")
+def test_the_same_words_again_take_no_further_step_and_quiet_prints_nothing(
+    done: Result, invoke: Invoke, folder: Path
+) -> None:
+    first = Model.load(folder).sha256()
+    result = invoke(*CHOICES, "--seed", "7", "--quiet")
     assert result.exit_code == 0
     assert result.output == ""
+    assert Model.load(folder).sha256() == first
 
 
-def test_the_same_words_again_take_no_further_step(invoke: Invoke, tmp_path: Path) -> None:
-    assert invoke("--quiet").exit_code == 0
-    first = Model.load(tmp_path / "out").sha256()
-    assert invoke("--quiet").exit_code == 0
-    assert Model.load(tmp_path / "out").sha256() == first
-    result = invoke("--seed", "1")
+def test_other_words_do_not_get_into_the_folder(done: Result, invoke: Invoke) -> None:
+    result = invoke(*CHOICES, "--seed", "8")
     assert isinstance(result.exception, InputError)
-    assert "with other settings (seed was 0, is 1): choose another --out" in str(result.exception)
+    assert "with other settings (seed was 7, is 8): choose another --out" in str(result.exception)
 
 
 @pytest.mark.parametrize(

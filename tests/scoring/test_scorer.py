@@ -8,8 +8,11 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from strays.cards import Card
+from strays.detectors import Detector
 from strays.errors import InputError
 from strays.loading import load_model
+from strays.prediction import Prediction
 from strays.scoring import Scorer, parse_size
 
 SIZE = (40, 60)
@@ -78,6 +81,22 @@ def test_the_network_may_see_another_size(tiny, image) -> None:
     resized = np.asarray(Image.fromarray(image).resize((32, 20), Image.Resampling.BILINEAR))
     z = logits(tiny, resized)
     np.testing.assert_allclose(scored.scores["energy"], -z.logsumexp(0).numpy(), rtol=1e-4, atol=1e-4)
+
+
+class Brightness(Detector):
+    """A detector that compares with the image, as some do."""
+
+    card = Card(title="Brightness", summary="Mean of the image's channels.")
+
+    def score(self, prediction: Prediction) -> torch.Tensor:
+        assert prediction.image is not None
+        return prediction.image.mean(1)
+
+
+def test_detectors_see_the_image_itself(tiny, image) -> None:
+    scored = Scorer(load_model(tiny.spec), {"brightness": Brightness()}, network_size=(20, 32))(image)
+    np.testing.assert_allclose(scored.scores["brightness"], image.mean(2) / 255, rtol=1e-5)
+    assert scored.prediction.image is None, "what is kept is small"
 
 
 def test_a_detector_of_the_void_class_needs_one(tiny) -> None:

@@ -155,10 +155,10 @@ def test_a_run_killed_within_an_epoch_ends_the_same(run: Run, settings: Change, 
 
 
 def test_a_network_with_dropout_ends_the_same_too(settings: Change, tmp_path: Path) -> None:
-    chosen = settings(network="enet", colour=0)
+    chosen = settings(network="enet", colour=0, epochs=1)
     whole = train(chosen, tmp_path / "whole", device="cpu")
     with pytest.raises(StoppedError):
-        train(chosen, tmp_path / "parts", Recorder(stop_at=3), device="cpu", checkpoint_minutes=0)
+        train(chosen, tmp_path / "parts", Recorder(stop_at=2), device="cpu", checkpoint_minutes=0)
     assert train(chosen, tmp_path / "parts", device="cpu").sha256() == whole.sha256()
     assert_same_files(tmp_path / "parts", tmp_path / "whole")
 
@@ -207,10 +207,10 @@ def trainer(settings: Change, tmp_path: Path) -> Callable[..., Trainer]:
 
 def batch(count: int = 2) -> tuple[Tensor, Tensor]:
     """Two halves of different brightness, two classes, uint8."""
-    images = torch.full((count, 3, 32, 64), 60, dtype=torch.uint8)
-    images[..., 32:] = 190
-    labels = torch.zeros(count, 32, 64, dtype=torch.uint8)
-    labels[..., 32:] = 3
+    images = torch.full((count, 3, 32, 32), 60, dtype=torch.uint8)
+    images[..., 16:] = 190
+    labels = torch.zeros(count, 32, 32, dtype=torch.uint8)
+    labels[..., 16:] = 3
     labels[:, :2] = 255
     return images, labels
 

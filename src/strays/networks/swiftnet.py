@@ -119,5 +119,9 @@ class SwiftNetMobileNetV2(SwiftNet):
         encoder: name of the encoder.
     """
 
+    card = SwiftNet.card.model_copy(
+        update={"title": "SwiftNet-MobileNetV2", "summary": "SwiftNet on MobileNetV2: a quarter of the parameters."}
+    )
+
     def __init__(self, classes: int = 19, encoder: str = "mobilenet-v2") -> None:
         super().__init__(classes, encoder)

@@ -35,7 +35,7 @@ class SwiftNetPyramid(SegmentationNetwork):
         summary="SwiftNet-RN18 that fuses features of three image scales seen by one shared trunk.",
         paper="Efficient semantic segmentation with pyramidal fusion",
         year=2021,
-        url="https://arxiv.org/abs/1903.08469",
+        url="https://github.com/orsic/swiftnet",
     )
     normalization = SWIFTNET_NORMALIZATION
     stride = 4
