@@ -1,6 +1,5 @@
 """A model: a segmentation network with its weights, classes, recipe and card, kept in one folder."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,12 +136,8 @@ class Model(
         return self.network.predict(image.to(self.device), size=size, taps=taps, void=self.taxonomy.void)
 
     def sha256(self) -> str:
-        """Return the SHA-256 over names and bytes of all weights, as hexadecimal digits."""
-        digest = hashlib.sha256()
-        for key, value in sorted(self.network.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        """Return the SHA-256 over all weights, as hexadecimal digits."""
+        return self.network.weights_sha256()
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
         """Write ``model.safetensors`` and ``model.json`` into a folder and return it.

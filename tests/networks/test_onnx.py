@@ -1,5 +1,6 @@
 """Networks in ONNX files, against the modules that they were exported from."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -198,3 +199,10 @@ def test_there_are_no_taps(tmp_path) -> None:
     network, _ = convolution(tmp_path / "taps.onnx")
     with pytest.raises(InputError, match="OnnxNetwork has no tap 'layer4'; its taps: none"):
         network.predict(image(), taps=["layer4"])
+
+
+def test_two_files_have_two_fingerprints(tmp_path) -> None:
+    first, _ = convolution(tmp_path / "first.onnx")
+    second, _ = convolution(tmp_path / "second.onnx", shape=["n", 3, 16, 24])
+    assert first.weights_sha256() == hashlib.sha256((tmp_path / "first.onnx").read_bytes()).hexdigest()
+    assert first.weights_sha256() != second.weights_sha256()

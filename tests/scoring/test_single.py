@@ -136,3 +136,9 @@ def test_the_front_door_names_what_there_is() -> None:
     assert all(getattr(strays, name) is not None for name in strays.__all__)
     with pytest.raises(AttributeError, match="no attribute 'scoer'"):
         strays.scoer  # noqa: B018
+
+
+def test_a_model_in_memory_scores_like_the_string_it_came_from() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    given = strays.score(image, model=strays.load_model("default"), detector="energy")
+    assert np.array_equal(given.score, strays.score(image, detector="energy").score)

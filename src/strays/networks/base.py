@@ -1,5 +1,6 @@
 """The contract of every segmentation network, and the registries that hold them."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +95,14 @@ class SegmentationNetwork(nn.Module, ABC):
     def renamed(cls, state: StateDict) -> StateDict:
         """Return a third-party checkpoint under this network's parameter names."""
         return state
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 over names and bytes of all weights, as hexadecimal digits."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def taxonomy(self) -> Taxonomy | None:
         """Return the classes where the network itself knows them, else None."""

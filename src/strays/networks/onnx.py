@@ -14,6 +14,7 @@ from strays.cards import Card
 from strays.errors import InputError
 from strays.networks.adapting import as_normalization, checked_logits
 from strays.networks.base import UNIT, SegmentationNetwork, register_scheme
+from strays.networks.weights import file_sha256
 from strays.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class OnnxNetwork(SegmentationNetwork):
         self.normalization = as_normalization(metadata.get("strays.normalization", UNIT))
         self.classes: int | None = _known(self._output.shape, 1)
         self.eval()
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of the file."""
+        return file_sha256(self.path)
 
     def taxonomy(self) -> Taxonomy | None:
         """Return the classes that the file names, or None."""

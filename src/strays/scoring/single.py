@@ -10,7 +10,8 @@ from torch import Tensor
 
 from strays.data.images import read_image, rgb_array
 from strays.errors import InputError
-from strays.loading import load_model
+from strays.loading import choose_device, load_model
+from strays.model import Model
 from strays.score_map import ScoreMap
 from strays.scoring.scorer import Scorer
 
@@ -21,7 +22,7 @@ ImageSource = str | Path | Image.Image | NDArray[np.generic] | Tensor
 
 def score(
     source: ImageSource,
-    model: str = "default",
+    model: str | Path | Model = "default",
     detector: str | None = None,
     network_size: tuple[int, int] | None = None,
     device: str = "auto",
@@ -31,7 +32,7 @@ def score(
     Args:
         source: path of an image; a PIL image; an array (H, W, 3) uint8, or floating point in [0, 1]; or a tensor
             (3, H, W) or (1, 3, H, W) of the same kinds.
-        model: as for ``load_model``.
+        model: a model, or a string or path as for ``load_model``.
         detector: such as ``energy`` or ``energy:temperature=2``; by default the one that the model names.
         network_size: (H, W) that the network sees the image at; the scores keep the image's size.
         device: as for ``load_model``.
@@ -46,7 +47,7 @@ def score(
         ((96, 128), dtype('float32'))
     """
     size = None if network_size is None else (network_size[0], network_size[1])
-    scorer = _scorer(model, detector, size, device)
+    scorer = _scorer(str(model) if isinstance(model, Path) else model, detector, size, device)
     image, name = _read(source)
     try:
         scored = scorer(image)
@@ -57,8 +58,9 @@ def score(
 
 
 @lru_cache(maxsize=4)
-def _scorer(model: str, detector: str | None, network_size: tuple[int, int] | None, device: str) -> Scorer:
-    return Scorer.build(load_model(model, device=device), [detector] if detector else [], network_size)
+def _scorer(model: str | Model, detector: str | None, network_size: tuple[int, int] | None, device: str) -> Scorer:
+    loaded = model.to(choose_device(device)) if isinstance(model, Model) else load_model(model, device=device)
+    return Scorer.build(loaded, [detector] if detector else [], network_size)
 
 
 def _read(source: ImageSource) -> tuple[NDArray[np.uint8], str]:
