@@ -15,9 +15,10 @@ from strays.files import whole_file
 __all__ = ["main"]
 
 PICTURE = Path(__file__).parent / "images" / "demo.jpg"
-SEEDS = (5, 9)
+SEEDS = (28, 9)
 SIZE = (360, 480)
 DETECTOR = "energy"
+BACKGROUND = (20, 20, 26)
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     scale = ColourScale.of([one.score for one in found])
     tiles = [tile for one in found for tile in (Image.fromarray(one.image), one.overlay(scale=scale))]
     height = max(tile.height for tile in tiles)
-    sheet = Image.new("RGB", (2 * SIZE[1], len(found) * height), "white")
+    sheet = Image.new("RGB", (2 * SIZE[1], len(found) * height), BACKGROUND)
     for index, tile in enumerate(tiles):
         sheet.paste(tile, (SIZE[1] * (index % 2), height * (index // 2)))
     with whole_file(PICTURE) as stream:

@@ -27,7 +27,7 @@ LICENCE = (
 )
 NOTE = (
     "Taken at the end of the schedule, not chosen among checkpoints; "
-    "every setting was fixed before the test split was read for the card."
+    "no setting was changed after the test split was first looked at."
 )
 
 

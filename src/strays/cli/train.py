@@ -49,7 +49,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Train a network. Killed and started again with the same words it continues and ends with the same weights."""
-    from strays.cli.progress import bar, console
+    from strays.cli.progress import bar, say
 
     _check_extra()
     settings = _settings(
@@ -75,11 +75,7 @@ def train(
         listener = None if quiet else _Shown(progress)
         model = train_network(settings, out, listener, device, workers, validate_every=validate_every)
     if not quiet:
-        console.print(_next_steps(model.name, out), highlight=False)
-
-
-def _next_steps(name: str, out: Path) -> str:
-    return f"{name} is in {out}: strays score IMAGES --model {out}\ncurves: tensorboard --logdir {out}"
+        say(f"{model.name} is in {out}: strays score IMAGES --model {out}\ncurves: tensorboard --logdir {out}")
 
 
 class _Shown:

@@ -236,7 +236,8 @@ def _in_bfloat16(precision: Precision, device: str) -> bool:
     if device != "cpu" and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     # without the instruction bfloat16 is emulated and many times slower than float32
-    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16"))
+    known = getattr(torch.cpu, "get_capabilities", None)  # PyTorch before 2.9 cannot tell
+    return bool(known and known().get("avx512_bf16"))
 
 
 def _load_encoder(network: nn.Module, path: Path) -> None:
