@@ -124,7 +124,7 @@ def test_the_model_tells_how_it_was_made(run: Run, settings: Change) -> None:
     facts = run.model.facts
     assert facts.name == "swiftnet-mnv2-camvid"
     assert facts.taxonomy == CAMVID
-    assert (facts.recipe, facts.detector) == ("closed-set", "max-logit")
+    assert (facts.recipe, facts.detector) == ("closed-set", "energy")
     assert facts.training["settings"] == json.loads(settings().model_dump_json())
     assert facts.training["validation"] == dict(run.told.results[STEPS])
     assert "trained by the recipe closed-set on camvid" in facts.card.summary

@@ -23,7 +23,7 @@ class ClosedSet(Recipe):
         paper="Fully Convolutional Networks for Semantic Segmentation",
         year=2015,
     )
-    detector = "max-logit"
+    detector = "energy"
 
     def losses(self, outputs: NetworkOutputs, labels: Tensor) -> Mapping[str, Tensor]:
         """Return the cross-entropy, for labels (N, H, W), 255 = ignore."""

@@ -150,7 +150,9 @@ class Trainer:
         pixels = self.colours(images.to(device).float() / 255, self.step).to(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._rate()
-        losses = self.recipe.losses(self.network.outputs(pixels), labels.to(device))
+        with self.accelerator.autocast():  # also for networks whose outputs are not made by forward
+            outputs = self.network.outputs(pixels)
+        losses = self.recipe.losses(outputs, labels.to(device))
         terms = {name: float(value.detach()) for name, value in losses.items()}
         self._check_finite(terms)
         self.optimizer.zero_grad(set_to_none=True)
