@@ -62,6 +62,8 @@ def test_bounds_hold_the_exact_value_and_the_estimate(sample, rule):
     exact = PixelMetrics(exact=True, fpr_rule=rule).update(*sample).compute()
     result = PixelMetrics(fpr_rule=rule).update(*sample).compute()
     assert set(result.bounds) == {"AP", "AUROC", "FPR95"}
+    assert result["bounds"] is result.bounds
+    assert "bounds" not in dict(result)
     for name, (lower, upper) in result.bounds.items():
         assert 0 <= lower <= exact[name] <= upper <= 1
         assert lower <= result[name] <= upper

@@ -19,7 +19,9 @@ __all__ = ["PixelHistogram", "PixelMetrics", "PixelResult", "PixelSettings"]
 
 
 class PixelResult(dict[str, float]):
-    """Pixel metrics by name, fractions in [0, 1], pixel counts among them; what is certain of them is in ``bounds``.
+    """Pixel metrics by name: fractions in [0, 1] and pixel counts, ready for JSON.
+
+    What is certain of them is in ``bounds``, also as ``result["bounds"]``, though it is no entry.
 
     Args:
         values: the metrics by name.
@@ -29,6 +31,11 @@ class PixelResult(dict[str, float]):
     def __init__(self, values: dict[str, float], bounds: dict[str, Bounds]) -> None:
         super().__init__(values)
         self.bounds = bounds
+
+    def __missing__(self, name: str) -> dict[str, Bounds]:
+        if name == "bounds":
+            return self.bounds
+        raise KeyError(name)
 
 
 @dataclass(frozen=True, eq=False)
