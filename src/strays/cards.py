@@ -10,14 +10,20 @@ class _Facts(BaseModel):
 
 
 class Needs(_Facts):
-    """What a detector or recipe asks for beyond the logits of one pass."""
+    """What a detector or recipe asks for beyond the logits of one pass.
+
+    ``anomalies`` means that fitting reads anomaly masks, ``gradients`` and ``dropout`` that scoring runs the network
+    again.
+    """
 
     fitting: bool = False
+    anomalies: bool = False
     void_class: bool = False
     negatives: bool = False
     masks: bool = False
     features: bool = False
     gradients: bool = False
+    dropout: bool = False
     image: bool = False
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Protocol
 
 from torch import Tensor
 from torch.nn import functional
 
 from strays.errors import InputError
 
-__all__ = ["MaskPrediction", "Prediction", "resize_maps"]
+__all__ = ["MaskPrediction", "Passes", "Prediction", "resize_maps"]
 
 
 def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -30,6 +31,24 @@ class MaskPrediction:
     mask_logits: Tensor
 
 
+class Passes(Protocol):
+    """Further passes of the network that made a prediction, for methods that look more than once."""
+
+    @property
+    def image(self) -> Tensor:
+        """The images (N, 3, h, w), RGB in [0, 1], as the network saw them."""
+
+    def again(self, image: Tensor) -> "Prediction":
+        """Return what the network sees in other images (N, 3, h, w), with gradients where they are enabled."""
+
+    def sampled(self, seed: int) -> "Prediction":
+        """Return what the network sees in the same images with its dropout switched on.
+
+        Raises:
+            InputError: if the network has no dropout.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network saw; detectors turn it into anomaly scores.
@@ -43,6 +62,7 @@ class Prediction:
         samples: (S, N, K, h, w) logits of stochastic passes.
         outlier_logits: (N, 2, h, w), channel 1 = outlier.
         masks: outputs of a mask transformer.
+        passes: runs the network again, over changed images or with dropout.
 
     Raises:
         InputError: if the logits are not four-dimensional or ``void`` is not one of their channels.
@@ -56,6 +76,7 @@ class Prediction:
     samples: Tensor | None = None
     outlier_logits: Tensor | None = None
     masks: MaskPrediction | None = None
+    passes: Passes | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.logits.shape)

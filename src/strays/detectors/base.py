@@ -10,12 +10,21 @@ from torch import Tensor, nn
 
 from strays import __version__
 from strays.cards import Card
-from strays.detectors.stored import Facts, Settings, read_detector, restore, write_detector
+from strays.detectors.stored import Facts, FittedOn, Settings, read_detector, restore, write_detector
 from strays.errors import InputError, WeightsError
 from strays.prediction import Prediction, resize_maps
 from strays.registry import Registry
 
-__all__ = ["DETECTORS", "Detector", "PixelwiseDetector", "Settings", "class_logits", "register_detector", "upsampled"]
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "FittedOn",
+    "PixelwiseDetector",
+    "Settings",
+    "class_logits",
+    "register_detector",
+    "upsampled",
+]
 
 
 def class_logits(prediction: Prediction) -> Tensor:
@@ -39,11 +48,17 @@ class Detector(nn.Module, ABC):
 
     A subclass takes its parameters in ``__init__`` and tells them in ``settings`` (they go into the protocol of every
     result) and defines ``score``; one that reads features names them in ``taps``; one that is fitted says
-    so in ``card.needs`` and defines ``fit``. What it estimates it keeps in buffers, registered as None until then, so
-    that ``save`` and ``load`` carry it.
+    so in ``card.needs`` and is a ``FittedDetector``. What it estimates it keeps in buffers, registered as None until
+    then, so that ``save`` and ``load`` carry it.
+
+    Attributes:
+        fitted_on: what it was fitted on, where whoever fitted it said so.
+        absent: the classes that never occurred when it was fitted.
     """
 
     card: ClassVar[Card]
+    fitted_on: FittedOn | None = None
+    absent: tuple[int, ...] = ()
 
     def taps(self) -> frozenset[str]:
         """Return the names of the features that it needs from the network."""
@@ -85,7 +100,14 @@ class Detector(nn.Module, ABC):
         Raises:
             InputError: if its class is not registered.
         """
-        facts = Facts(name=self.name, settings=self.settings(), version=__version__)
+        facts = Facts(
+            name=self.name,
+            settings=self.settings(),
+            version=__version__,
+            taps=tuple(sorted(self.taps())),
+            fitted_on=self.fitted_on,
+            absent=self.absent,
+        )
         write_detector(Path(path), facts, self.state_dict())
 
     @classmethod
@@ -102,6 +124,7 @@ class Detector(nn.Module, ABC):
             detector = DETECTORS[facts.name](**facts.settings)
         except TypeError as error:
             raise WeightsError(f"{path} was written by strays {facts.version} with other settings: {error}") from error
+        detector.fitted_on, detector.absent = facts.fitted_on, facts.absent
         if not isinstance(detector, cls):
             raise WeightsError(f"{path} holds the detector {facts.name!r}, expected {cls.__name__}: use Detector.load")
         restore(detector, state, str(path))

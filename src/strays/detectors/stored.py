@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from strays.errors import WeightsError
 from strays.files import whole_file
 
-__all__ = ["Facts", "Settings", "read_detector", "restore", "write_detector"]
+__all__ = ["Facts", "FittedOn", "Settings", "read_detector", "restore", "write_detector"]
 
 Settings = dict[str, float | int | str | bool | None]
 """The keyword arguments that build a detector."""
@@ -20,14 +20,50 @@ Settings = dict[str, float | int | str | bool | None]
 _KEY = "strays.detector"
 
 
+class FittedOn(BaseModel):
+    """What a detector was fitted on.
+
+    Args:
+        model: name of the model.
+        weights_sha256: over the weights of its network.
+        taxonomy: name of its classes.
+        void: the index of its void channel, or None.
+        data: the data sets, each with its split and the number of images that were used.
+        images: how many images there were together.
+        max_side: what longer images were shrunk to, or None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    weights_sha256: str
+    taxonomy: str
+    void: int | None = None
+    data: tuple[str, ...] = ()
+    images: int = 0
+    max_side: int | None = None
+
+
 class Facts(BaseModel):
-    """What rebuilds a detector before its tensors are put back: registered name, settings, version of the library."""
+    """What rebuilds a detector before its tensors are put back, and where these come from.
+
+    Args:
+        name: what it is registered as.
+        settings: the keyword arguments that build it.
+        version: of the library that wrote it.
+        taps: the features that it reads.
+        fitted_on: what it was fitted on; None where nothing was, or where nobody said on what.
+        absent: the classes that never occurred when it was fitted.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     settings: Settings
     version: str
+    taps: tuple[str, ...] = ()
+    fitted_on: FittedOn | None = None
+    absent: tuple[int, ...] = ()
 
 
 def write_detector(path: Path, facts: Facts, state: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from strays.cards import Card
 from strays.errors import InputError
+from strays.networks.passes import NetworkPasses
 from strays.prediction import MaskPrediction, Prediction
 from strays.registry import Registry
 from strays.taxonomy import Taxonomy
@@ -73,7 +74,9 @@ class SegmentationNetwork(nn.Module, ABC):
         normalization: what it does to RGB in [0, 1] first.
         stride: input pixels per pixel of the logits.
         configuration: the keyword arguments that build it again.
-        tap_modules: name of a tap -> path of the submodule whose output it is.
+        tap_modules: name of a tap -> path of the submodule whose output it is. Two names mean the same for every network
+            of the library: ``encoder``, features at about a sixteenth of the size that know their surroundings, and
+            ``decoder``, those that the classifier reads.
     """
 
     card: ClassVar[Card]
@@ -132,15 +135,19 @@ class SegmentationNetwork(nn.Module, ABC):
             void: the index of the void channel, or None.
 
         Raises:
-            InputError: if the image has another shape or a tap is unknown.
+            InputError: if the image has another shape, or a tap is unknown or not part of what the network computes.
         """
+        taps = tuple(taps)
         if image.ndim != 4 or image.shape[1] != 3:
             fix = ": add a batch dimension with image[None]" if image.ndim == 3 else ""
             raise InputError(f"expected RGB images (N, 3, H, W) in [0, 1], got {tuple(image.shape)}{fix}")
         with self._tapped(taps) as features:
             outputs = self.outputs(image)
+        if missing := [name for name in taps if name not in features]:
+            raise InputError(f"the tap {missing[0]!r} is no part of what {type(self).__name__} computes for an image")
         height, width = size or image.shape[-2:]
-        return Prediction(size=(height, width), void=void, image=image, features=features, **outputs)
+        passes = NetworkPasses(self, image, (height, width), taps, void)
+        return Prediction(size=(height, width), void=void, image=image, features=features, passes=passes, **outputs)
 
     @contextmanager
     def _tapped(self, taps: Iterable[str]) -> Iterator[Mapping[str, Tensor]]:

@@ -150,6 +150,7 @@ class ENet(SegmentationNetwork):
 
     Taps, for an image (H, W) with multiples of 8: ``initial`` (16, H / 2, W / 2), ``stage1`` (64, H / 4, W / 4),
     ``stage2`` and ``stage3`` (128, H / 8, W / 8), ``stage4`` (64, H / 4, W / 4), ``stage5`` (16, H / 2, W / 2).
+    ``encoder`` is ``stage3``, ``decoder`` is ``stage5``.
 
     Args:
         classes: the number of output channels K; 20 are the Cityscapes classes and void.
@@ -186,6 +187,8 @@ class ENet(SegmentationNetwork):
             "stage3": "dilated3_7",
             "stage4": "regular4_2",
             "stage5": "regular5_1",
+            "encoder": "dilated3_7",
+            "decoder": "regular5_1",
         }
     )
 

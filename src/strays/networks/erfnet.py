@@ -118,6 +118,7 @@ class ERFNet(SegmentationNetwork):
 
     Taps, for an image (H, W), both rounded up to multiples of 8: ``initial`` (16, H / 2, W / 2), ``stage1``
     (64, H / 4, W / 4), ``stage2`` (128, H / 8, W / 8), ``stage3`` (64, H / 4, W / 4), ``stage4`` (16, H / 2, W / 2).
+    ``encoder`` is ``stage2``, ``decoder`` is ``stage4``.
 
     Args:
         classes: the number of output channels K; 20 are the Cityscapes classes and void.
@@ -155,6 +156,8 @@ class ERFNet(SegmentationNetwork):
             "stage2": "encoder.layers.14",
             "stage3": "decoder.layers.2",
             "stage4": "decoder.layers.5",
+            "encoder": "encoder.layers.14",
+            "decoder": "decoder.layers.5",
         }
     )
 

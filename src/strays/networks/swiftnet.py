@@ -91,7 +91,7 @@ class SwiftNet(SegmentationNetwork):
         self.upsamplings = nn.ModuleList(Upsampling(skip) for skip in reversed(skips))
         self.classifier = brc(_WIDTH, classes, 1, bias=True)
         stages = {f"stage{index}": f"encoder.{path}" for index, path in enumerate(self.encoder.stages, start=1)}
-        self.tap_modules = {**stages, "pooling": "pooling", "decoder": "upsamplings.2"}
+        self.tap_modules = {**stages, "pooling": "pooling", "encoder": stages["stage3"], "decoder": "upsamplings.2"}
 
     @classmethod
     def configuration_of(cls, state: StateDict) -> Configuration:

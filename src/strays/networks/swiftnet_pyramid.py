@@ -48,7 +48,7 @@ class SwiftNetPyramid(SegmentationNetwork):
         self.blends = nn.ModuleList(brc(_WIDTH, _WIDTH, 3) for _ in range(_BINS - 1))
         self.classifier = brc(_WIDTH, classes, 1, bias=True)
         bins = {f"bin{index}": f"blends.{_BINS - 2 - index}" for index in range(_BINS - 1)}
-        self.tap_modules = {**bins, "decoder": f"blends.{_BINS - 2}"}
+        self.tap_modules = {**bins, "encoder": bins["bin2"], "decoder": bins["bin0"]}
 
     @classmethod
     def configuration_of(cls, state: StateDict) -> Configuration:
