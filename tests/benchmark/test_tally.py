@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from strays.benchmark.tally import Tally
+from strays.benchmark.tally import NETWORK, Tally
 from strays.errors import InputError
 from strays.metrics import PixelMetrics
 
@@ -29,7 +29,7 @@ def gathered(tally) -> Tally:
     one.count("a", {"energy": SCORES, "msp": -SCORES}, MASK)
     one.left_out.append("b")
     one.unreadable["c"] = "is damaged"
-    one.milliseconds.append(3.5)
+    one.milliseconds.append({NETWORK: 3.5})
     one.save(now=True)
     return one
 
@@ -50,7 +50,7 @@ def test_it_comes_back_as_it_was(tally) -> None:
     assert {name: {key: tuple(pair) for key, pair in notes.items()} for name, notes in after.counted.items()} == {
         "a": {"energy": (0.5, pytest.approx(0.25, abs=1e-3)), "msp": (-0.5, pytest.approx(-0.25, abs=1e-3))}
     }
-    assert (after.left_out, after.milliseconds) == (["b"], [3.5])
+    assert (after.left_out, after.milliseconds) == (["b"], [{NETWORK: 3.5}])
     assert "a" in after
     assert "b" in after
 

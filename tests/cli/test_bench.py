@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strays.cli.bench import _split
+from strays.detectors.build import split_specs
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_a_path_that_is_not_there(bench, street, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        (None, []),
+        ("", []),
         (",", []),
         ("energy, msp", ["energy", "msp"]),
         ("a,b:key=1,key=2,c", ["a", "b:key=1,key=2", "c"]),
@@ -248,4 +248,4 @@ def test_a_path_that_is_not_there(bench, street, tmp_path) -> None:
     ],
 )
 def test_detectors_are_told_from_their_settings(text, names) -> None:
-    assert _split(text) == names
+    assert split_specs(text) == names

@@ -3,18 +3,47 @@
 import inspect
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from strays.cards import Card
 from strays.detectors import DETECTORS, Detector, PixelwiseDetector, build_detector
+from strays.detectors.fitted import FittedDetector
+from strays.errors import InputError
+from strays.networks.base import SegmentationNetwork
+from strays.networks.passes import NetworkPasses
 from strays.prediction import MaskPrediction, Prediction
 
 CLASSES, QUERIES, CHANNELS, SAMPLES = 6, 7, 8, 3
 SIZE = (24, 32)
 NAMES = list(DETECTORS)
+
+
+class Repeatable(SegmentationNetwork):
+    """A network for detectors that run it again: a convolution after dropout."""
+
+    card = Card(title="Repeatable", summary="For tests.")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tap_modules = {"encoder": "features", "decoder": "features"}
+        generator = torch.Generator().manual_seed(3)
+        self.features = torch.nn.Conv2d(3, CHANNELS, 3, stride=4, padding=1)
+        self.classifier = torch.nn.Conv2d(CHANNELS, CLASSES, 1)
+        for one in self.parameters():
+            torch.nn.init.normal_(one, generator=generator)
+
+    def logits(self, normalized: Tensor) -> Tensor:
+        found: Tensor = self.classifier(self.features(normalized))
+        return found
+
+
+NETWORK = Repeatable().eval()
 
 
 def prediction_for(detector: Detector, images: int = 2, seed: int = 0) -> Prediction:
@@ -26,15 +55,18 @@ def prediction_for(detector: Detector, images: int = 2, seed: int = 0) -> Predic
 
     height, width = SIZE[0] // 4, SIZE[1] // 4
     needs = type(detector).card.needs
+    image = torch.rand(images, 3, *SIZE, generator=generator)
+    void = CLASSES - 2 if needs.void_class else None
     return Prediction(
         logits=random(images, CLASSES, height, width) * 4,
         size=SIZE,
-        void=CLASSES - 2 if needs.void_class else None,
-        image=torch.rand(images, 3, *SIZE, generator=generator),
+        void=void,
+        image=image,
         features={tap: random(images, CHANNELS, height, width) for tap in sorted(detector.taps())},
         samples=random(SAMPLES, images, CLASSES, height, width),
         outlier_logits=random(images, 2, height, width),
         masks=MaskPrediction(random(images, QUERIES, CLASSES + 1), random(images, QUERIES, height, width)),
+        passes=NetworkPasses(NETWORK, image, SIZE, sorted(detector.taps()), void),
     )
 
 
@@ -45,7 +77,8 @@ def only(prediction: Prediction, index: int) -> Prediction:
     def cut(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[one]
 
-    masks = prediction.masks
+    masks, passes = prediction.masks, prediction.passes
+    assert isinstance(passes, NetworkPasses)
     return Prediction(
         logits=prediction.logits[one],
         size=prediction.size,
@@ -55,6 +88,7 @@ def only(prediction: Prediction, index: int) -> Prediction:
         samples=None if prediction.samples is None else prediction.samples[:, one],
         outlier_logits=cut(prediction.outlier_logits),
         masks=None if masks is None else MaskPrediction(masks.class_logits[one], masks.mask_logits[one]),
+        passes=replace(passes, image=passes.image[one]),
     )
 
 
@@ -69,15 +103,51 @@ def tensors_of(prediction: Prediction) -> list[Tensor]:
 def detector(request: pytest.FixtureRequest) -> Detector:
     """Every registered detector with its default settings, fitted on random scenes where it needs that."""
     made = DETECTORS[request.param]()
-    needs = made.card.needs
-    if needs.gradients:
-        pytest.skip(f"{request.param} needs gradients through a network; its own tests bring one")
-    if needs.fitting:
-        torch.manual_seed(0)
-        scenes = [prediction_for(made, seed=seed) for seed in (1, 2)]
-        labels = [torch.randint(0, CLASSES, (2, *SIZE), generator=torch.Generator().manual_seed(s)) for s in (1, 2)]
-        assert made.fit(scenes, labels) is made
+    assert made.card.needs.fitting == isinstance(made, FittedDetector)
+    if isinstance(made, FittedDetector):
+        scenes = [prediction_for(made, seed=seed) for seed in SEEDS]
+        assert made.fit(scenes, [labels_for(made, seed) for seed in SEEDS]) is made
     return made.eval()
+
+
+SEEDS = (1, 2)
+
+
+def labels_for(detector: FittedDetector[Any], seed: int) -> Tensor:
+    """Random labels of the kind that the detector is fitted on, some of them ignored."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2 if detector.target == "mask" else CLASSES, (2, *SIZE), generator=generator)
+    return labels.masked_fill(torch.rand(labels.shape, generator=generator) < 0.1, 255)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in DETECTORS.items() if kind.card.needs.fitting])
+def test_shards_give_what_one_pass_gives(name: str) -> None:
+    whole, merged = DETECTORS[name](), DETECTORS[name]()
+    assert isinstance(whole, FittedDetector)
+    assert isinstance(merged, FittedDetector)
+    if not whole.mergeable:
+        pytest.skip("is trained on all images in one run")
+    scenes = [prediction_for(whole, seed=seed) for seed in SEEDS]
+    labels = [labels_for(whole, seed) for seed in SEEDS]
+    whole.fit(scenes, labels)
+    shards = [merged.statistics() for _ in SEEDS]
+    for index, shard in enumerate(shards):
+        shard.update(scenes[index], labels[index], 2 * index)
+    first = merged.statistics()  # as read from a file
+    first.restore(shards[1].state())
+    first.merge(shards[0])
+    merged.conclude(first)
+    prediction = prediction_for(whole)
+    torch.testing.assert_close(merged.eval()(prediction), whole.eval()(prediction), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in DETECTORS.items() if kind.card.needs.fitting])
+def test_unfitted_or_fitted_on_nothing_is_an_error(name: str) -> None:
+    detector = DETECTORS[name]()
+    with pytest.raises(InputError, match="fit"):
+        detector(prediction_for(detector))
+    with pytest.raises(InputError):
+        detector.fit([], [])
 
 
 def test_score_is_a_finite_float32_map_of_the_wanted_size(detector: Detector) -> None:

@@ -61,6 +61,8 @@ def test_taps_have_the_documented_shapes(network):
         "stage3": (1, 128, 8, 12),
         "stage4": (1, 64, 16, 24),
         "stage5": (1, 16, 32, 48),
+        "encoder": (1, 128, 8, 12),
+        "decoder": (1, 16, 32, 48),
     }
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from strays.benchmark.protocol import Protocol, library_versions
 from strays.benchmark.results import ResultRow, Unmeasured, Unreadable
-from strays.benchmark.tally import A, Tally
+from strays.benchmark.tally import NETWORK, A, Tally
 from strays.data.base import FrameSet, SceneSet
+from strays.detectors.base import Detector
 from strays.errors import InputError
 from strays.files import make_folder
 from strays.metrics import (
@@ -26,6 +27,7 @@ from strays.metrics import (
     SegmentMetrics,
     pixel_metrics,
 )
+from strays.networks.digest import state_sha256
 from strays.scene import Scene
 from strays.scoring import Scorer
 from strays.scoring.continuing import file_stamp
@@ -162,10 +164,20 @@ class Benchmark:
             "taxonomy": taxonomy.name,
             "void": taxonomy.void,
             "detectors": self.names,
+            "fits": {name: fit["sha256"] for name, fit in self._fits().items()},
             "split": scenes.split,
             "images": f"{len(names)} ({_digest(json.dumps(names))})",
             "device": str(self.scorer.model.device),
             **library_versions(),
+        }
+
+    def _fits(self) -> dict[str, dict[str, object]]:
+        """Return by detector the digest of what was fitted, and on what, as far as that is known."""
+        states = {name: one.state_dict() for name, one in self.scorer.detectors.items()}
+        return {
+            name: {"sha256": state_sha256(state), "on": _fitted_on(self.scorer.detectors[name])}
+            for name, state in states.items()
+            if state
         }
 
     def _sweep(self, scenes: SceneSet, tally: Tally[A], advance: Advance | None) -> Tally[A]:
@@ -191,7 +203,7 @@ class Benchmark:
                 return
             scored = self.scorer(scene.image)
             tally.count(name, scored.scores, _mask(scene))
-            tally.milliseconds.append(scored.milliseconds)
+            tally.milliseconds.append({NETWORK: scored.network_milliseconds, **scored.detector_milliseconds})
         except InputError as error:
             if self.strict:
                 raise InputError(f"{name}: {error}") from error
@@ -276,7 +288,9 @@ class Benchmark:
             "configuration": dict(model.facts.configuration),
             "weights_sha256": self.sha256,
             "detector_settings": self.scorer.detectors[name].settings(),
-            "milliseconds": round(statistics.median(tally.milliseconds), 2) if tally.milliseconds else None,
+            "fit": self._fits().get(name),
+            "milliseconds": _median(one[NETWORK] + one[name] for one in tally.milliseconds),
+            "detector_milliseconds": _median(one[name] for one in tally.milliseconds),
             "device": str(model.device),
             "versions": library_versions(),
         }
@@ -307,6 +321,16 @@ def _choose(tally: PixelTally, detector: str) -> list[tuple[str, str, float]]:
     inliers = sorted((-value, frame) for frame, _, value in notes if value is not None)
     misses = [("miss", frame, value) for value, frame in anomalies[:_SHOWN]]
     return misses + [("false alarm", frame, -value) for value, frame in inliers[:_SHOWN]]
+
+
+def _fitted_on(detector: Detector) -> dict[str, object] | None:
+    return None if detector.fitted_on is None else detector.fitted_on.model_dump(mode="json")
+
+
+def _median(values: Iterable[float]) -> float | None:
+    """Return the median with two decimals, None of nothing."""
+    found = list(values)
+    return round(statistics.median(found), 2) if found else None
 
 
 def _mask(scene: Scene) -> NDArray[np.uint8]:

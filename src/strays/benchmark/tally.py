@@ -18,7 +18,7 @@ from strays.files import whole_file
 from strays.scene import ANOMALY, INLIER
 from strays.scoring.continuing import changes
 
-__all__ = ["A", "Accumulator", "FrameNotes", "Tally"]
+__all__ = ["NETWORK", "A", "Accumulator", "FrameNotes", "Tally"]
 
 State = dict[str, NDArray[np.generic]]
 
@@ -50,8 +50,11 @@ class _Facts(TypedDict):
     counted: dict[str, FrameNotes]
     left_out: list[str]
     stamps: dict[str, Stamp | None]
-    milliseconds: list[float]
+    milliseconds: list[dict[str, float]]
 
+
+NETWORK = ""
+"""Stands for the network where times are kept by detector."""
 
 _SAVING = 0.1
 """The share of the time that saving may take at most."""
@@ -65,6 +68,9 @@ class Tally(Generic[A]):
         accumulators: by detector.
         settings: everything that decides the numbers, ready for JSON; a stored tally with others is refused.
         stamps: by image what its files are recognised by; a stored tally that has counted others is refused.
+
+    Attributes:
+        milliseconds: by image what each detector took on top of the network, and under ``NETWORK`` the network itself.
     """
 
     def __init__(
@@ -81,7 +87,7 @@ class Tally(Generic[A]):
         self.counted: dict[str, FrameNotes] = {}
         self.left_out: list[str] = []
         self.unreadable: dict[str, str] = {}
-        self.milliseconds: list[float] = []
+        self.milliseconds: list[dict[str, float]] = []
         self._due = 0.0
 
     def check(self) -> None:

@@ -44,6 +44,7 @@ def bench(
 
     Example: strays bench --data street=my_data/ --detectors energy,max-logit --out benchmark
     """
+    from strays.detectors.build import split_specs
     from strays.scoring import parse_size
 
     protocol = _protocol(
@@ -55,8 +56,8 @@ def bench(
         exact=exact,
         components=components,
     )
-    sets = _data(data, split)
-    measure(_models(model, taxonomy, device), _split(detectors), sets, protocol, out, strict=strict, quiet=quiet)
+    sets, names = _data(data, split), split_specs(detectors or "")
+    measure(_models(model, taxonomy, device), names, sets, protocol, out, strict=strict, quiet=quiet)
 
 
 def measure(
@@ -126,17 +127,6 @@ def _models(specs: list[str], taxonomy: str | None, device: str) -> "list[Model]
     renamed = (one.facts.model_copy(update={"name": spec}) for one, spec in zip(models, given, strict=True))
     pairs = zip(models, renamed, strict=True)
     return [one if count[one.name] == 1 else replace(one, facts=facts) for one, facts in pairs]
-
-
-def _split(detectors: str | None) -> list[str]:
-    """Return the detectors of ``a,b:key=1,key=2,c``: a part with ``=`` but without ``:`` belongs to the one before."""
-    names: list[str] = []
-    for part in (detectors or "").split(","):
-        if names and "=" in part and ":" not in part:
-            names[-1] += f",{part.strip()}"
-        elif part.strip():
-            names.append(part.strip())
-    return names
 
 
 def _protocol(**choices: object) -> "Protocol":

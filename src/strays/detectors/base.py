@@ -1,7 +1,7 @@
 """The contract of every detector: prediction in, anomaly score out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -94,6 +94,12 @@ class Detector(nn.Module, ABC):
     def score(self, prediction: Prediction) -> Tensor:
         """Return anomaly scores (N, H, W), float32, larger = more anomalous, at ``prediction.size``."""
 
+    def expect(self, state: Mapping[str, Tensor]) -> None:
+        """Build the submodules whose shape only saved tensors tell, before ``load`` puts these back; none by default.
+
+        Buffers need nothing of the kind: one that is None takes whatever was saved.
+        """
+
     def save(self, path: str | Path) -> None:
         """Write the detector into one safetensors file: its tensors, and its name and settings as JSON metadata.
 
@@ -127,6 +133,7 @@ class Detector(nn.Module, ABC):
         detector.fitted_on, detector.absent = facts.fitted_on, facts.absent
         if not isinstance(detector, cls):
             raise WeightsError(f"{path} holds the detector {facts.name!r}, expected {cls.__name__}: use Detector.load")
+        detector.expect(state)
         restore(detector, state, str(path))
         return detector
 

@@ -1,28 +1,30 @@
-"""Detectors from the strings that people write: ``energy``, ``energy:temperature=2``, ``nearest-neighbors@FILE``."""
+"""Detectors from the strings that people write: ``energy``, ``energy:temperature=2``, ``smoothed(energy,sigma=2)``."""
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from strays.detectors.base import DETECTORS, Detector
 from strays.detectors.stored import Settings
 from strays.errors import InputError
 
-__all__ = ["build_detector"]
+__all__ = ["build_detector", "spec_of", "split_specs"]
 
 Value = float | int | str | bool | None
+_DETECTORS_TOO = ConfigDict(arbitrary_types_allowed=True)
 
 
 def build_detector(spec: str) -> Detector:
     """Return the detector that a string describes.
 
     Args:
-        spec: ``NAME``, ``NAME:key=value,key=value`` with settings of that detector, or ``NAME@FILE`` for one that
-            ``Detector.save`` wrote, with what was fitted.
+        spec: ``NAME``; ``NAME:key=value,key=value`` or ``NAME(key=value,key=value)`` with settings of that detector;
+            ``NAME@FILE`` for one that ``Detector.save`` wrote, with what was fitted. Wrappers take other detectors
+            first: ``smoothed(nearest-neighbors@FILE,sigma=2)``.
 
     Raises:
         InputError: if there is no such detector, setting or file, or a value is not of the setting's type.
@@ -30,19 +32,92 @@ def build_detector(spec: str) -> Detector:
     Example:
         >>> build_detector("energy:temperature=2").settings()
         {'temperature': 2.0}
+        >>> build_detector("smoothed(energy(temperature=2),sigma=3)").settings()
+        {'detector': 'energy(temperature=2.0)', 'sigma': 3.0}
     """
-    head, at, file = spec.strip().partition("@")
-    name, _, settings = head.partition(":")
-    kind = DETECTORS[name]
+    spec = spec.strip()
+    name = spec.split("(")[0].split("@")[0].split(":")[0].strip()
+    kind, rest = DETECTORS[name], spec[len(name) :].strip()
+    if rest.startswith("("):
+        if not rest.endswith(")"):
+            raise InputError(f"{spec!r} has no closing bracket at its end: write {name}(...)")
+        return kind(**_parsed(name, kind, _arguments(name, kind, rest[1:-1])))
+    settings, at, file = rest.partition("@")
     if at and settings:
         raise InputError(f"{spec!r} states settings and a file; the file holds the settings: write {name}@{file}")
-    return kind.load(Path(file)) if at else kind(**_parsed(name, kind, settings))
+    return kind.load(Path(file)) if at else kind(**_parsed(name, kind, settings.removeprefix(":").split(",")))
 
 
-def _parsed(name: str, kind: type[Detector], text: str) -> Settings:
+def spec_of(detector: Detector) -> str:
+    """Return the string that builds a detector again, apart from what was fitted.
+
+    Example:
+        >>> spec_of(build_detector("energy:temperature=2"))
+        'energy(temperature=2.0)'
+    """
+    settings = ",".join(f"{key}={value}" for key, value in detector.settings().items())
+    return f"{detector.name}({settings})" if settings else detector.name
+
+
+def split_specs(text: str) -> list[str]:
+    """Return the parts of ``a,b:key=1,key=2,c(d,key=3)``.
+
+    A part with ``=`` but without ``:`` belongs to the one before; commas between brackets part nothing.
+
+    Example:
+        >>> split_specs("msp, entropy:temperature=2,normalised=no, smoothed(energy,sigma=2)")
+        ['msp', 'entropy:temperature=2,normalised=no', 'smoothed(energy,sigma=2)']
+    """
+    specs: list[str] = []
+    for part in _top_level(text):
+        if specs and _is_setting(part):
+            specs[-1] += f",{part}"
+        else:
+            specs.append(part)
+    return specs
+
+
+def _top_level(text: str) -> list[str]:
+    """Return what stands between the commas that are in no bracket."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _is_setting(part: str) -> bool:
+    return "=" in part and not any(mark in part.partition("=")[0] for mark in ":@(")
+
+
+def _arguments(name: str, kind: type[Detector], text: str) -> list[str]:
+    """Return ``key=value`` for every argument of a call; those without a key get theirs by position.
+
+    ``key=value`` belongs to the detector before it where the call itself knows no such key.
+    """
+    keys = list(_types(kind))
+    values: list[str] = []
+    settings: list[str] = []
+    for part in _top_level(text):
+        known = part.partition("=")[0].strip() in keys
+        if _is_setting(part) and (known or not values):
+            settings.append(part)
+        elif _is_setting(part):
+            values[-1] += f",{part}"
+        else:
+            values.append(part)
+    if len(values) > len(keys):
+        raise InputError(f"{name} takes at most {len(keys)} values, got {len(values)}: {', '.join(values)}")
+    return [f"{key}={value}" for key, value in zip(keys, values, strict=False)] + settings
+
+
+def _parsed(name: str, kind: type[Detector], parts: Sequence[str]) -> Settings:
     types = _types(kind)
     settings: Settings = {}
-    for part in filter(None, (one.strip() for one in text.split(","))):
+    for part in filter(None, (one.strip() for one in parts)):
         key, equals, value = (one.strip() for one in part.partition("="))
         if key not in types:
             raise InputError(f"{name} has no setting {key!r}; {_known(key, types)}")
@@ -57,7 +132,8 @@ def _types(kind: type[Detector]) -> dict[str, TypeAdapter[Value]]:
     hints = get_type_hints(kind.__init__)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(kind).parameters.values()
-    return {one.name: TypeAdapter(hints.get(one.name, type(one.default))) for one in parameters if one.kind in named}
+    given = {one.name: hints.get(one.name, type(one.default)) for one in parameters if one.kind in named}
+    return {key: TypeAdapter(hint, config=_DETECTORS_TOO) for key, hint in given.items()}
 
 
 def _value(what: str, text: str, type_: TypeAdapter[Value]) -> Value:

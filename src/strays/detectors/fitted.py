@@ -11,7 +11,7 @@ from strays.detectors.statistics import Statistics
 from strays.errors import InputError
 from strays.prediction import Prediction
 
-__all__ = ["FitTarget", "FittedDetector", "S", "fitted"]
+__all__ = ["FitTarget", "FittedDetector", "S", "fitted", "unfitted"]
 
 FitTarget = Literal["image", "labels", "mask"]
 """What fitting reads beside the image: at most which pixels are ignored, the class labels, or the anomaly mask."""
@@ -32,13 +32,22 @@ class FittedDetector(Detector, Generic[S]):
         mergeable: whether statistics of shards can be merged.
     """
 
-    target: ClassVar[FitTarget] = "image"
     mergeable: ClassVar[bool] = True
+
+    @property
+    def target(self) -> FitTarget:
+        """What ``labels`` are when it is fitted."""
+        return "image"
 
     @property
     def sweeps(self) -> int:
         """How often every image is shown."""
         return 1
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it can score."""
+        return bool(self.state_dict())
 
     @abstractmethod
     def statistics(self) -> S:
@@ -79,9 +88,13 @@ def fitted(detector: Detector, value: Tensor | None) -> Tensor:
         InputError: if nothing was fitted yet.
     """
     if value is None:
-        name = detector.name
-        raise InputError(
-            f"{name} has not been fitted: run `strays fit {name} --model MODEL --data NAME=DIR --out FILE` and write "
-            f"{name}@FILE, or call its fit"
-        )
+        raise InputError(unfitted(detector.name))
     return value
+
+
+def unfitted(name: str) -> str:
+    """Return what to do with a detector to which nothing was fitted yet."""
+    return (
+        f"{name} has not been fitted: run `strays fit {name} --model MODEL --data NAME=DIR --out FILE` and write "
+        f"{name}@FILE, or call its fit"
+    )

@@ -1,6 +1,5 @@
 """The contract of every segmentation network, and the registries that hold them."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from strays.cards import Card
 from strays.errors import InputError
+from strays.networks.digest import state_sha256
 from strays.networks.passes import NetworkPasses
 from strays.prediction import MaskPrediction, Prediction
 from strays.registry import Registry
@@ -74,9 +74,9 @@ class SegmentationNetwork(nn.Module, ABC):
         normalization: what it does to RGB in [0, 1] first.
         stride: input pixels per pixel of the logits.
         configuration: the keyword arguments that build it again.
-        tap_modules: name of a tap -> path of the submodule whose output it is. Two names mean the same for every network
-            of the library: ``encoder``, features at about a sixteenth of the size that know their surroundings, and
-            ``decoder``, those that the classifier reads.
+        tap_modules: name of a tap -> path of the submodule whose output it is. Two names mean the same for every
+            network of the library: ``encoder``, features at about a sixteenth of the size that know their surroundings,
+            and ``decoder``, those that the classifier reads.
     """
 
     card: ClassVar[Card]
@@ -101,11 +101,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     def weights_sha256(self) -> str:
         """Return the SHA-256 over names and bytes of all weights, as hexadecimal digits."""
-        digest = hashlib.sha256()
-        for key, value in sorted(self.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return state_sha256(self.state_dict())
 
     def taxonomy(self) -> Taxonomy | None:
         """Return the classes where the network itself knows them, else None."""

@@ -1,24 +1,30 @@
 """One pass of a network per image, read by any number of detectors."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from strays.detectors.base import Detector, upsampled
+from strays.detectors.base import Detector, FittedOn, upsampled
 from strays.detectors.build import build_detector
+from strays.detectors.fitted import FittedDetector, unfitted
 from strays.errors import InputError
 from strays.model import Model
 from strays.prediction import Prediction
 from strays.scene import resize_image
 
 __all__ = ["Scored", "Scorer", "as_tensor", "parse_size"]
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +34,19 @@ class Scored:
     Args:
         scores: by detector, float32 (H, W) at the size of the image, larger = more anomalous.
         prediction: what the network saw, without image and features.
-        milliseconds: time for network and detectors together.
+        network_milliseconds: time for the network.
         detector_milliseconds: time for each detector on top of the network.
     """
 
     scores: Mapping[str, NDArray[np.float32]]
     prediction: Prediction
-    milliseconds: float
+    network_milliseconds: float
     detector_milliseconds: Mapping[str, float]
+
+    @property
+    def milliseconds(self) -> float:
+        """Time for network and detectors together."""
+        return self.network_milliseconds + sum(self.detector_milliseconds.values())
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
@@ -52,7 +63,8 @@ class Scorer:
         network_size: (H, W) that images are resized to before the network sees them; scores keep the image's size.
 
     Raises:
-        InputError: if a detector reads a void class that the model has not.
+        InputError: if a detector reads a void class that the model has not, has not been fitted, or was fitted on
+            another network.
     """
 
     def __init__(
@@ -62,13 +74,16 @@ class Scorer:
         self.detectors = {name: detector.to(model.device).eval() for name, detector in detectors.items()}
         self.network_size = network_size
         self._check_void()
+        self._check_fits()
         self.taps = frozenset[str]().union(*(detector.taps() for detector in detectors.values()))
 
     @classmethod
     def build(cls, model: Model, detectors: Sequence[str] = (), network_size: tuple[int, int] | None = None) -> Self:
         """Return a scorer for detectors in words, such as ``energy:temperature=2``; by default the model's own one."""
-        names = list(dict.fromkeys(detectors)) or [model.facts.detector]
-        return cls(model, {name: build_detector(name) for name in names}, network_size)
+        specs = list(dict.fromkeys(detectors)) or [model.facts.detector]
+        short = Counter(_short(one) for one in specs)
+        names = {spec: _short(spec) if short[_short(spec)] == 1 else spec for spec in specs}
+        return cls(model, {name: build_detector(spec) for spec, name in names.items()}, network_size)
 
     @torch.no_grad()
     def __call__(self, image: NDArray[np.uint8]) -> Scored:
@@ -77,15 +92,12 @@ class Scorer:
         Raises:
             InputError: if network and detectors do not fit together, or a score is NaN or infinite.
         """
-        started = time.perf_counter()
-        prediction = self._predicted(image)
+        prediction, network_time = _timed(lambda: self._predicted(image))
         scores, times = {}, {}
         for name, detector in self.detectors.items():
-            before = time.perf_counter()
-            scores[name] = _checked(detector(prediction)[0], name)
-            times[name] = 1000 * (time.perf_counter() - before)
-        kept = replace(prediction, image=None, features={})
-        return Scored(scores, kept, 1000 * (time.perf_counter() - started), times)
+            scores[name], times[name] = _timed(lambda: _checked(detector(prediction)[0], name))  # noqa: B023
+        kept = replace(prediction, image=None, features={}, passes=None)
+        return Scored(scores, kept, network_time, times)
 
     def _predicted(self, image: NDArray[np.uint8]) -> Prediction:
         height, width = image.shape[:2]
@@ -107,6 +119,46 @@ class Scorer:
                 f"the detector {lost[0]!r} reads a void class, and {self.model.name} has none: choose another, such as "
                 "energy, or name with --taxonomy a file that says which channel is void"
             )
+
+    def _check_fits(self) -> None:
+        for name, detector in self.detectors.items():
+            for one in detector.modules():
+                if isinstance(one, FittedDetector) and not one.is_fitted:
+                    raise InputError(unfitted(one.name))
+                if isinstance(one, Detector) and one.fitted_on is not None:
+                    self._check_fit(name, one.fitted_on)
+
+    def _check_fit(self, detector: str, fit: FittedOn) -> None:
+        """Refuse statistics of another network: the weights decide, and which channels are classes."""
+        if fit.weights_sha256 != self._weights:
+            what = f"{fit.model} (weights {fit.weights_sha256[:8]}), not on {self.model.name} ({self._weights[:8]})"
+        elif fit.void != self.model.taxonomy.void:
+            what = f"{fit.model} with void channel {fit.void}, which is {self.model.taxonomy.void} now"
+        else:
+            return
+        raise InputError(f"{detector} was fitted on {what}: fit it anew with strays fit --model {self.model.source}")
+
+    @cached_property
+    def _weights(self) -> str:
+        return self.model.sha256()
+
+
+def _short(spec: str) -> str:
+    """Return a detector in words without the folder and the ending of its file.
+
+    Example:
+        >>> _short("nearest-neighbors@fits/city.safetensors")
+        'nearest-neighbors@city'
+    """
+    name, at, file = spec.partition("@")
+    return f"{name}@{Path(file).stem}" if at and "(" not in name else spec
+
+
+def _timed(compute: Callable[[], T]) -> tuple[T, float]:
+    """Return what ``compute`` returns, and how many milliseconds it took."""
+    started = time.perf_counter()
+    result = compute()
+    return result, 1000 * (time.perf_counter() - started)
 
 
 def as_tensor(image: NDArray[np.uint8]) -> Tensor:
