@@ -20,6 +20,7 @@ __all__ = [
     "LabelClass",
     "Taxonomy",
     "load_taxonomy",
+    "translation",
 ]
 
 IGNORE = 255
@@ -147,7 +148,34 @@ STREETHAZARDS = _taxonomy(
     wall=(102, 102, 156),
     traffic_sign=(220, 220, 0),
 )
+_SAME = {
+    "pavement": "sidewalk",
+    "tree": "vegetation",
+    "sign": "traffic sign",
+    "pedestrian": "person",
+    "bicyclist": "rider",
+}
+"""What other data sets call classes of Cityscapes."""
+
 TAXONOMIES = {one.name: one for one in (CITYSCAPES, CITYSCAPES_VOID, CAMVID, STREETHAZARDS)}
+
+
+def translation(source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8]:
+    """Return the label in ``target`` of every label in ``source``, (256,) uint8.
+
+    Classes are the same where they have the same name, or names that CamVid and Cityscapes use for one thing; every
+    other label, and the void class, becomes ``IGNORE``.
+
+    Example:
+        >>> CITYSCAPES.names[translation(CAMVID, CITYSCAPES)[CAMVID.names.index("pavement")]]
+        'sidewalk'
+    """
+    known = {_SAME.get(name, name): index for index, name in enumerate(target.names) if index != target.void}
+    table = np.full(256, IGNORE, np.uint8)
+    for index, name in enumerate(source.names):
+        if index != source.void:
+            table[index] = known.get(_SAME.get(name, name), IGNORE)
+    return table
 
 
 def load_taxonomy(source: str | Path) -> Taxonomy:

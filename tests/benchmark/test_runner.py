@@ -228,7 +228,7 @@ def test_the_worst_frames_are_shown(bench, street, tiny) -> None:
 def test_a_killed_run_ends_like_one_that_was_not(bench, street, tiny, choices, monkeypatch) -> None:
     scenes = open_scenes(f"road={street(count=6, clean=(2,))}")
     whole = untimed(bench(out="whole", **choices).run(scenes))
-    monkeypatch.setattr("strays.benchmark.tally._SAVING", 1.0)  # save after every image
+    monkeypatch.setattr("strays.scoring.continuing._SAVING", 1.0)  # save after every image
     for kill_at in (1, 4, 8):
         if kill_at > 6 and "components" not in choices:
             continue

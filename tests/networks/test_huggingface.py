@@ -157,18 +157,39 @@ def test_composition_passes_gradients() -> None:
 @pytest.mark.parametrize("name", [*SEMANTIC, *PYRAMIDS])
 def test_taps_are_the_stages_of_the_encoder(networks, name) -> None:
     network = networks[name]
-    taps = ["hidden_0", "hidden_1", "hidden_2", "hidden_3", "decoder"]
-    assert list(network.tap_modules) == taps
+    taps = ["hidden_0", "hidden_1", "hidden_2", "hidden_3", "encoder", "decoder"]
+    assert [tap for tap in network.tap_modules if not tap.startswith("block_")] == taps
     for path in network.tap_modules.values():
         assert isinstance(network.get_submodule(path), nn.Module)
     with torch.no_grad():
         features = network.predict(image(64, 96), taps=taps).features
-    assert [tuple(features[tap].shape[-2:]) for tap in taps] == [(16, 24), (8, 12), (4, 6), (2, 3), (16, 24)]
-    widths = {"segformer": [8, 8, 16, 16, 16], "upernet": [8, 8, 16, 16, 16]}
-    assert [features[tap].shape[1] for tap in taps] == widths.get(name, [8, 16, 32, 64, 32])
+    assert [tuple(features[tap].shape[-2:]) for tap in taps] == [(16, 24), (8, 12), (4, 6), (2, 3), (4, 6), (16, 24)]
+    widths = {"segformer": [8, 8, 16, 16, 16, 16], "upernet": [8, 8, 16, 16, 16, 16]}
+    assert [features[tap].shape[1] for tap in taps] == widths.get(name, [8, 16, 32, 64, 32, 32])
+    assert torch.equal(features["encoder"], features["hidden_2"])
     with torch.no_grad():
         deepest = network.predict(image(33, 97), taps=["hidden_3"]).features["hidden_3"]
     assert deepest.shape[-2:] == (2, 4)
+
+
+def test_queries_keys_and_values_of_blocks_are_taps(networks) -> None:
+    network, pixels, seen = networks["segformer"], image(64, 96), {}
+    block = network.model.segformer.stages[2].blocks[0]
+    block.attention.register_forward_pre_hook(lambda module, inputs: seen.update(tokens=inputs[0]))
+    taps = [f"block_2.{kind}" for kind in ("queries", "keys", "values")]
+    with torch.no_grad():
+        features = network.predict(pixels, taps=taps).features
+        queries = block.attention.q_proj(seen["tokens"])
+    assert [tuple(features[tap].shape) for tap in taps] == [(1, 16, 4, 6), (1, 16, 2, 3), (1, 16, 2, 3)]
+    assert torch.equal(features["block_2.queries"][0, :, 1, 2], queries[0, 1 * 6 + 2])
+
+
+def test_keys_of_the_last_block_are_what_a_plain_transformer_knows_of_the_surroundings(networks) -> None:
+    network = networks["eomt"]
+    with torch.no_grad():
+        features = network.predict(image(64, 64), taps=["encoder", "block_2.keys"]).features
+    assert torch.equal(features["encoder"], features["block_2.keys"])
+    assert not any("block" in tap for tap in networks["mask2former"].tap_modules), "windows are not maps"
 
 
 @pytest.mark.parametrize("name", PYRAMIDS)

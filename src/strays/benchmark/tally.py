@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from strays.errors import InputError
 from strays.files import whole_file
 from strays.scene import ANOMALY, INLIER
-from strays.scoring.continuing import changes
+from strays.scoring.continuing import Pace, changes
 
 __all__ = ["NETWORK", "A", "Accumulator", "FrameNotes", "Tally"]
 
@@ -56,9 +55,6 @@ class _Facts(TypedDict):
 NETWORK = ""
 """Stands for the network where times are kept by detector."""
 
-_SAVING = 0.1
-"""The share of the time that saving may take at most."""
-
 
 class Tally(Generic[A]):
     """One accumulator per detector, and which images went into them.
@@ -88,7 +84,7 @@ class Tally(Generic[A]):
         self.left_out: list[str] = []
         self.unreadable: dict[str, str] = {}
         self.milliseconds: list[dict[str, float]] = []
-        self._due = 0.0
+        self._pace = Pace()
 
     def check(self) -> None:
         """Read from disk only what tells whether the tally there can be taken up.
@@ -131,9 +127,11 @@ class Tally(Generic[A]):
 
     def save(self, now: bool = False) -> None:
         """Write the tally, whole or not at all: always ``now``, else as often as a tenth of the time allows."""
-        started = time.monotonic()
-        if not now and started < self._due:
-            return
+        if now or self._pace.due:
+            with self._pace.saving():
+                self._save()
+
+    def _save(self) -> None:
         facts = {
             "settings": self.settings,
             "counted": self.counted,
@@ -148,8 +146,6 @@ class Tally(Generic[A]):
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         with whole_file(self.path) as stream:
             stream.write(buffer.getbuffer())
-        finished = time.monotonic()
-        self._due = finished + (finished - started) * (1 / _SAVING - 1)
 
     @contextmanager
     def _stored(self) -> Iterator[NpzFile]:

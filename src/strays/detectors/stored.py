@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -12,7 +13,18 @@ from torch import Tensor, nn
 from strays.errors import WeightsError
 from strays.files import whole_file
 
-__all__ = ["Facts", "FittedOn", "Settings", "read_detector", "restore", "write_detector"]
+__all__ = [
+    "Facts",
+    "FittedOn",
+    "Settings",
+    "read_described",
+    "read_detector",
+    "restore",
+    "write_described",
+    "write_detector",
+]
+
+M = TypeVar("M", bound=BaseModel)
 
 Settings = dict[str, float | int | str | bool | None]
 """The keyword arguments that build a detector."""
@@ -68,11 +80,7 @@ class Facts(BaseModel):
 
 def write_detector(path: Path, facts: Facts, state: Mapping[str, Tensor]) -> None:
     """Write a detector's facts and tensors into one file, whole or not at all."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    # A single key: safetensors does not promise the order of several, and equal detectors shall have equal bytes.
-    content = save(tensors, metadata={_KEY: facts.model_dump_json()})
-    with whole_file(path) as stream:
-        stream.write(content)
+    write_described(path, _KEY, facts, state)
 
 
 def read_detector(path: Path) -> tuple[Facts, dict[str, Tensor]]:
@@ -81,22 +89,42 @@ def read_detector(path: Path) -> tuple[Facts, dict[str, Tensor]]:
     Raises:
         WeightsError: if the file is missing, damaged, or holds no detector.
     """
+    return read_described(path, _KEY, Facts, "detector")
+
+
+def write_described(path: Path, key: str, description: BaseModel, state: Mapping[str, Tensor]) -> None:
+    """Write tensors into one safetensors file, with a description as JSON in its metadata, whole or not at all."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    # A single key: safetensors does not promise the order of several, and equal detectors shall have equal bytes.
+    content = save(tensors, metadata={key: description.model_dump_json()})
+    with whole_file(path) as stream:
+        stream.write(content)
+
+
+def read_described(path: Path, key: str, kind: type[M], what: str) -> tuple[M, dict[str, Tensor]]:
+    """Return the description and the tensors, on the CPU, of a file that ``write_described`` wrote.
+
+    Args:
+        path: the file.
+        key: what the description is kept under.
+        kind: the class of the description.
+        what: what such a file holds, in a word for messages.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, or holds something else.
+    """
     if not path.is_file():
-        raise WeightsError(f"no detector file at {path}: check the path, or write one with `strays fit`")
+        raise WeightsError(f"no {what} file at {path}: check the path, or write one with `strays fit`")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return Facts.model_validate_json(metadata[_KEY]), state
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return kind.model_validate_json(metadata[key]), state
     except KeyError as error:
-        raise WeightsError(
-            f"{path} is a safetensors file without a detector: give one that Detector.save wrote"
-        ) from error
+        raise WeightsError(f"{path} is a safetensors file without a {what}: give one that strays fit wrote") from error
     except (SafetensorError, ValidationError, OSError) as error:
         reason = str(error).splitlines()[0][:120]
-        raise WeightsError(
-            f"{path} cannot be read as a detector ({reason}): write it again with `strays fit`"
-        ) from error
+        raise WeightsError(f"{path} cannot be read as a {what} ({reason}): write it again with `strays fit`") from error
 
 
 def restore(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

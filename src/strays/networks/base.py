@@ -145,6 +145,15 @@ class SegmentationNetwork(nn.Module, ABC):
         passes = NetworkPasses(self, image, (height, width), taps, void)
         return Prediction(size=(height, width), void=void, image=image, features=features, passes=passes, **outputs)
 
+    def check_taps(self, taps: Iterable[str]) -> None:
+        """Raise an error that lists the taps there are, if one of ``taps`` is none of them.
+
+        Raises:
+            InputError: if a tap is unknown.
+        """
+        for name in taps:
+            self._tap(name)
+
     @contextmanager
     def _tapped(self, taps: Iterable[str]) -> Iterator[Mapping[str, Tensor]]:
         features: dict[str, Tensor] = {}

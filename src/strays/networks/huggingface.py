@@ -74,6 +74,29 @@ def compose_masks(masks: MaskPrediction, size: tuple[int, int]) -> Tensor:
     return scores
 
 
+_STRIDES = tuple(2**power for power in range(9))
+_PYRAMIDS = {
+    "segformer": ("segformer.stages", "decode_head.activation"),
+    "upernet": ("backbone", "decode_head.fpn_bottleneck"),
+    "mask2former": ("model.pixel_level_module.encoder", "model.pixel_level_module.decoder"),
+    "maskformer": ("model.pixel_level_module.encoder", "model.pixel_level_module.decoder"),
+}
+"""Networks with four stages, and where these and the features that the head reads are."""
+
+_ENCODER = "hidden_2"
+"""The stage of a pyramid at a sixteenth of the size."""
+
+_PROJECTIONS = {
+    "q_proj": "queries",
+    "query": "queries",
+    "k_proj": "keys",
+    "key": "keys",
+    "v_proj": "values",
+    "value": "values",
+}
+_NOT_TOKENS = ("decoder", "decode_head", "swin", "pixel_level_module")
+
+
 @dataclass(frozen=True)
 class _Canvas:
     """Where an image lies on what the network sees: resized to ``content``, at the top left of ``size``."""
@@ -135,8 +158,8 @@ class HuggingFaceNetwork(SegmentationNetwork):
 
     Example:
         >>> network = HuggingFaceNetwork(classes=11)
-        >>> network.stride, list(network.tap_modules)
-        (4, ['hidden_0', 'hidden_1', 'hidden_2', 'hidden_3', 'decoder'])
+        >>> network.stride, list(network.tap_modules)[:4]
+        (4, ['hidden_0', 'hidden_1', 'hidden_2', 'hidden_3'])
     """
 
     card: ClassVar[Card] = Card(
@@ -162,6 +185,7 @@ class HuggingFaceNetwork(SegmentationNetwork):
         self.fit = fit
         self.configuration = self._configuration()
         self.tap_modules = _tap_modules(self.model)
+        self._canvas_size = (0, 0)
         self.eval()
         self.stride = self._measured_stride()
 
@@ -272,6 +296,7 @@ class HuggingFaceNetwork(SegmentationNetwork):
 
     def _seen(self, pixels: Tensor) -> NetworkOutputs:
         """Return what the network itself gives for normalised images of a size that it takes."""
+        self._canvas_size = (pixels.shape[-2], pixels.shape[-1])
         if self._universal:
             given = self.model(pixel_values=pixels)
             masks = MaskPrediction(given.class_queries_logits, given.masks_queries_logits)
@@ -285,15 +310,23 @@ class HuggingFaceNetwork(SegmentationNetwork):
 
     def _as_map(self, name: str, output: object) -> Tensor:
         if hasattr(output, "feature_maps"):
-            return cast(Tensor, output.feature_maps[int(name.removeprefix("hidden_"))])
+            stage = _ENCODER if name == "encoder" else name
+            return cast(Tensor, output.feature_maps[int(stage.removeprefix("hidden_"))])
         for attribute in ("mask_features", "last_hidden_state"):
             if hasattr(output, attribute):
                 return super()._as_map(name, getattr(output, attribute))
-        if isinstance(output, Tensor) and output.ndim == 3 and self._universal and self._side is not None:
-            side = self._side // int(self.model.config.patch_size)
+        if isinstance(output, Tensor) and output.ndim == 3 and (grid := self._grid(output.shape[1])):
             # Queries, class and register tokens come first.
-            return output[:, -side * side :].transpose(1, 2).reshape(len(output), -1, side, side)
+            tokens = output[:, -grid[0] * grid[1] :]
+            return tokens.transpose(1, 2).reshape(len(output), -1, *grid)
         return super()._as_map(name, output)
+
+    def _grid(self, tokens: int) -> tuple[int, int] | None:
+        """Return rows and columns of the finest grid over the canvas that has at most so many tokens."""
+        patch = getattr(self.model.config, "patch_size", None)
+        strides = (patch,) if isinstance(patch, int) else _STRIDES
+        grids = ((self._canvas_size[0] // stride, self._canvas_size[1] // stride) for stride in strides)
+        return next((grid for grid in grids if 0 < grid[0] * grid[1] <= tokens), None)
 
     def _part(self, path: str) -> nn.Module:
         return self.model.get_submodule(path)
@@ -325,18 +358,34 @@ def load_huggingface(source: str) -> HuggingFaceNetwork:
 
 
 def _tap_modules(model: "PreTrainedModel") -> dict[str, str]:
-    """Return the stages of the encoder, and what the head reads last; of unknown networks, every submodule."""
+    """Return the stages of the encoder, attention blocks, and what the head reads; of others, every submodule."""
     kind = model.config.model_type
-    if kind == "segformer":
-        return {**_stages(model, "segformer.stages"), "decoder": "model.decode_head.activation"}
-    if kind == "upernet":
-        return {**_maps(model, "backbone"), "decoder": "model.decode_head.fpn_bottleneck"}
-    if kind in ("mask2former", "maskformer"):
-        path = "model.pixel_level_module"
-        return {**_maps(model, f"{path}.encoder"), "decoder": f"model.{path}.decoder"}
+    attention = _attention(model)
+    if kind in _PYRAMIDS:
+        path, decoder = _PYRAMIDS[kind]
+        maps = _stages(model, path) if kind == "segformer" else _maps(model, path)
+        return {**maps, **attention, "encoder": maps[_ENCODER], "decoder": f"model.{decoder}"}
+    keys = [path for name, path in attention.items() if name.endswith(".keys")]
+    encoder = {"encoder": keys[-1]} if keys else {}
     if kind in ("eomt", "eomt_dinov3"):
-        return _stages(model, "layers")
-    return {path: f"model.{path}" for path, _ in model.named_modules() if path}
+        stages = _stages(model, "layers")
+        return {**stages, **attention, **encoder, "decoder": list(stages.values())[-1]}
+    return {**{path: f"model.{path}" for path, _ in model.named_modules() if path}, **attention, **encoder}
+
+
+def _attention(model: nn.Module) -> dict[str, str]:
+    """Return ``block_I.queries``, ``.keys`` and ``.values`` of the encoder's blocks, as their projections give them.
+
+    Blocks that attend within windows, and those of decoders, are left out: their tokens are not those of the image.
+    """
+    taps: dict[str, str] = {}
+    blocks: dict[str, int] = {}
+    for path, module in model.named_modules():
+        block, _, leaf = path.rpartition(".")
+        if isinstance(module, nn.Linear) and leaf in _PROJECTIONS and not any(part in path for part in _NOT_TOKENS):
+            number = blocks.setdefault(block, len(blocks))
+            taps[f"block_{number}.{_PROJECTIONS[leaf]}"] = f"model.{path}"
+    return taps
 
 
 def _stages(model: nn.Module, path: str) -> dict[str, str]:

@@ -2,13 +2,39 @@
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from strays.errors import InputError
 from strays.journal import Record
 
-__all__ = ["changes", "file_stamp", "same_file", "stored_json"]
+__all__ = ["Pace", "changes", "file_stamp", "same_file", "stored_json"]
+
+
+_SAVING = 0.1
+"""The share of the time that saving may take at most."""
+
+
+class Pace:
+    """Decides when to save, so that saving takes at most a tenth of the time."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() >= self._due
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Take the time that saving takes while the context lasts."""
+        started = time.monotonic()
+        yield
+        finished = time.monotonic()
+        self._due = finished + (finished - started) * (1 / _SAVING - 1)
 
 
 def changes(stored: Mapping[str, object], now: Mapping[str, object]) -> str:
