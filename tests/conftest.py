@@ -184,3 +184,20 @@ def _scene(rng: np.random.Generator, size: tuple[int, int], anomalous: bool) -> 
         mask[top : top + 12, left : left + 14] = 1
         picture[mask == 1] |= 128
     return picture, mask
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Callable[..., str]:
+    """Write a miniature of CamVid, train frames only, and return its data specification."""
+
+    def write(name: str = "town", count: int = 5, classes: int = 12, seed: int = 0) -> str:
+        rng = np.random.default_rng(seed)
+        for kind in ("images", "labels"):
+            (tmp_path / name / "train" / kind).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            folder, file = tmp_path / name / "train", f"{number:02}.png"
+            Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(folder / "images" / file)
+            Image.fromarray(rng.integers(0, classes, (24, 32), dtype=np.uint8)).save(folder / "labels" / file)
+        return f"camvid={tmp_path / name}"
+
+    return write

@@ -65,7 +65,8 @@ def prediction_for(detector: Detector, images: int = 2, seed: int = 0) -> Predic
         features={tap: random(images, CHANNELS, height, width) for tap in sorted(detector.taps())},
         samples=random(SAMPLES, images, CLASSES, height, width),
         outlier_logits=random(images, 2, height, width),
-        masks=MaskPrediction(random(images, QUERIES, CLASSES + 1), random(images, QUERIES, height, width)),
+        # Sure of their classes, and small, as the masks of a trained network are.
+        masks=MaskPrediction(random(images, QUERIES, CLASSES + 1) * 3, random(images, QUERIES, height, width) * 6 - 8),
         passes=NetworkPasses(NETWORK, image, SIZE, sorted(detector.taps()), void),
     )
 

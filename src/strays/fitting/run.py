@@ -156,7 +156,7 @@ class FitRun:
             values = np.zeros(scene.size, np.uint8)
         elif target == "labels" and scenes.taxonomy is not None and scenes.taxonomy != self.model.taxonomy:
             values = translation(scenes.taxonomy, self.model.taxonomy)[values]
-        return torch.from_numpy(values)[None].to(self.model.device)
+        return torch.from_numpy(np.array(values))[None].to(self.model.device)
 
     def _save(self) -> None:
         with self._pace.saving():

@@ -113,7 +113,11 @@ class Scorer:
         return prediction if seen is image else replace(prediction, image=as_tensor(image).to(self.model.device))
 
     def _check_void(self) -> None:
-        lost = [name for name, detector in self.detectors.items() if detector.card.needs.void_class]
+        lost = [
+            name
+            for name, detector in self.detectors.items()
+            if any(isinstance(one, Detector) and one.card.needs.void_class for one in detector.modules())
+        ]
         if lost and self.model.taxonomy.void is None:
             raise InputError(
                 f"the detector {lost[0]!r} reads a void class, and {self.model.name} has none: choose another, such as "
