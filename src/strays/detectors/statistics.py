@@ -91,7 +91,7 @@ class ClassMoments(Accumulator):
 
     def update(self, values: Tensor, classes: Tensor | None = None) -> None:
         """Take in values of any shape, with the classes of the same shape they belong to; values are not weighted."""
-        flat = values.detach().reshape(-1).double().cpu()
+        flat = values.detach().reshape(-1).cpu().double()
         index = torch.zeros(len(flat), dtype=torch.long) if classes is None else classes.reshape(-1).long().cpu()
         count = torch.zeros_like(self.count).index_add_(0, index, torch.ones_like(flat))
         mean = torch.zeros_like(self.mean).index_add_(0, index, flat) / count.clamp(min=1)
