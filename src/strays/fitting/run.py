@@ -114,8 +114,12 @@ class FitRun:
         return self.detector
 
     def _pending(self) -> list[int]:
-        sweeps = self._shown * self.detector.sweeps
-        return sweeps[self.gathered.shown :]
+        """Return what is still to be shown; images that are shown more than once come in another order each time."""
+        sweeps = self.detector.sweeps
+        if sweeps == 1:
+            return self._shown[self.gathered.shown :]
+        orders = (np.random.default_rng(sweep).permutation(self._shown).tolist() for sweep in range(sweeps))
+        return [index for order in orders for index in order][self.gathered.shown :]
 
     def _read(self, index: int) -> Scene | InputError:
         scenes, place = self._places[index]
