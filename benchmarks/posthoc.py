@@ -50,7 +50,7 @@ FROM_LOGITS = ("msp", "entropy", "softmax-distance", "max-logit", "energy", "jsd
 WITH_VOID, WITH_DROPOUT = ("void",), ("mc-dropout:samples=8",)
 AGAIN = ("odin", "flipped(energy)")
 FLOOR = ("random", "local-contrast")
-SEGMENTS = ("dispersion", "meta-classifier", "meta-regressor", "suppressed(energy)")
+SEGMENTS = ("dispersion", "meta-classifier", "meta-regressor", "suppressed(entropy)")
 BANK = "references=20000"
 FROM_FEATURES = (
     f"nearest-neighbors:{BANK}",
@@ -63,7 +63,7 @@ FROM_FEATURES = (
     "gaussian-mixture",
     "prototypes",
     "prototype-guided",
-    "distillation-comparison:epochs=2",
+    "distillation-comparison:epochs=5,batch=1",
 )
 STANDARDIZED = ("standardized-max-logit", "standardized-max-logit:suppression=no,smoothing=no")
 WRAPPED = ("smoothed(energy,sigma=3)", "combined(energy,local-contrast,weights=1+0.25)")
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/posthoc"), help="continued where it was killed")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="separated by commas")
     parser.add_argument("--detectors", help="separated by semicolons; all by default")
+    parser.add_argument("--group", default="all", help="keeps these detectors apart from others measured before")
     parser.add_argument("--every", type=int, default=1, help="fit on every N-th image only")
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
     parser.add_argument("--markdown", type=Path, help="write the tables of all networks measured so far there")
@@ -84,21 +85,21 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     wanted = arguments.detectors.split(";") if arguments.detectors else ALL
     for network in filter(None, arguments.networks.split(",")):
-        measure(network, wanted, arguments.out / network, arguments.every)
+        measure(network, wanted, arguments.out / network, arguments.group, arguments.every)
     if arguments.markdown is not None:
         arguments.markdown.write_text(tables(arguments.out), "utf-8")
 
 
-def measure(network: str, wanted: tuple[str, ...] | list[str], out: Path, every: int) -> None:
-    """Fit and measure the detectors of one network, and write the rows into its folder."""
+def measure(network: str, wanted: tuple[str, ...] | list[str], out: Path, group: str, every: int) -> None:
+    """Fit and measure the detectors of one network, and write the rows into the folder of the group."""
     model = load_model(NETWORKS[network])
     specs = [one for one in wanted if suits(one, model)]
     facts = {spec: fitted(spec, out) for spec in specs}
     fit_all(model, [spec for spec in specs if facts[spec] is None], out, every)
     detectors = {spec: detector_of(spec, out) for spec in specs}
-    rows = [row for folder in SETS for row in measured(model, detectors, folder, out)]
+    rows = [row for folder in SETS for row in measured(model, detectors, folder, out / group)]
     fits = {spec: fitted(spec, out) or {} for spec in specs}
-    write_json(out / "rows.json", {"rows": rows, "fits": fits})
+    write_json(out / group / "rows.json", {"rows": rows, "fits": fits})
 
 
 def suits(spec: str, model: Model) -> bool:
@@ -207,7 +208,7 @@ def labels_for(detector: FittedDetector[Statistics], scene: Scene, scenes: Scene
     assert values is not None
     if detector.target == "labels" and scenes.taxonomy is not None:
         values = translation(scenes.taxonomy, model.taxonomy)[values]
-    return torch.from_numpy(values)[None]
+    return torch.from_numpy(values.copy())[None]
 
 
 class Remembering(Scorer):
@@ -248,23 +249,25 @@ def tables(out: Path) -> str:
     """Return the table of every network measured so far."""
     parts = []
     for network in NETWORKS:
-        path = out / network / "rows.json"
-        if path.is_file():
-            parts += [f"### {network}", table(json.loads(path.read_text()))]
+        groups = [json.loads(path.read_text()) for path in sorted((out / network).glob("*/rows.json"))]
+        if groups:
+            rows = [row for group in groups for row in group["rows"]]
+            fits = {spec: fit for group in groups for spec, fit in group["fits"].items()}
+            parts += [f"### {network}", table(rows, fits)]
     return "\n\n".join(parts) + "\n"
 
 
-def table(stored: Mapping[str, list]) -> str:
+def table(rows: list[Mapping], fits: Mapping[str, Mapping[str, float]]) -> str:
     """Return one line per detector: AP / FPR95 by set, means, costs, and what was published elsewhere."""
     sets = [name.replace("Obsticle", "Obstacle") for name in SETS]
     header = ["detector", *sets, "mean AP", "mean AUROC", "mean F1*", "ms", "fit s", "MB", "published elsewhere"]
     lines = [header, ["---", *["---:"] * 10, "---"]]
     by_detector: dict[str, list[Mapping]] = {}
-    for row in stored["rows"]:
+    for row in rows:
         by_detector.setdefault(row["detector"], []).append(row)
     means = {spec: float(np.mean([row["metrics"]["AP"] for row in rows])) for spec, rows in by_detector.items()}
     best_first = sorted(by_detector, key=means.__getitem__, reverse=True)
-    lines += [line(spec, by_detector[spec], stored["fits"].get(spec, {})) for spec in best_first]
+    lines += [line(spec, by_detector[spec], fits.get(spec, {})) for spec in best_first]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -288,7 +291,7 @@ def published(spec: str) -> str:
     name = spec.split("(")[0].split(":")[0]
     found: dict[str, dict[str, float]] = {}
     for one in DETECTORS[name].card.published:
-        if not one.network and one.metric in ("AP", "FPR95"):
+        if " test" in one.dataset and one.metric in ("AP", "FPR95"):
             found.setdefault(one.dataset, {})[one.metric] = one.value
     return "; ".join(
         f"{dataset} {100 * values['AP']:.1f} / {100 * values['FPR95']:.1f}"

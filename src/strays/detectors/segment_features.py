@@ -289,13 +289,15 @@ class SegmentRows(Statistics):
             rows = torch.from_numpy(np.column_stack([segments.features, targets]))
             self.sample.update(rows[None], torch.zeros(1, len(rows)), index + offset)
 
-    def table(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def table(
+        self, advice: str = "give images whose labels are not all ignored"
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return features (n, 15 + K) and targets (n,) in an order that no shard or stream decides.
 
         Raises:
-            InputError: if there was no segment.
+            InputError: if there was no segment; it ends with the advice.
         """
         rows = self.sample.vectors.double().numpy()
         if not len(rows):
-            raise InputError("no segment to fit on: give images whose labels are not all ignored")
+            raise InputError(f"no segment to fit on: {advice}")
         return rows[:, :-1], rows[:, -1]

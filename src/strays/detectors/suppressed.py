@@ -120,7 +120,8 @@ class Suppressed(Wrapper, FittedDetector[SegmentRows]):
         Raises:
             InputError: if there was no component, or none that is false, or none that is true.
         """
-        features, overlaps = statistics.table()
+        advice = f"no pixel has {self.inner.name} >= {self.threshold}, set a lower threshold, or give images"
+        features, overlaps = statistics.table(advice)
         true = overlaps > 0
         if true.all() or not true.any():
             which = "every one overlaps" if true.all() else "none overlaps"
