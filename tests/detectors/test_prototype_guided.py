@@ -122,5 +122,5 @@ def test_wrong_numbers_and_nothing_to_fit_on_are_refused() -> None:
         PrototypeGuided(prototypes=0)
     with pytest.raises(InputError, match="no fewer samples"):
         PrototypeGuided(prototypes=5, samples=4)
-    with pytest.raises(InputError, match="no pixel to fit prototype-guided on"):
+    with pytest.raises(InputError, match="no labelled pixel to fit on"):
         PrototypeGuided().fit([prediction_of(1)], [torch.full((2, *GRID), 255)])

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
+from strays.detectors.class_labels import channel_labels
 from strays.detectors.prototypes import (
     Prototypes,
     PrototypeStatistics,
-    class_labels,
     cosine_confidence,
     cosine_logits,
     prototype_score,
@@ -160,9 +160,9 @@ def test_classes_that_never_occur_get_the_mean_of_all_pixels() -> None:
 
 
 def test_fitting_on_nothing_and_on_labels_of_other_classes_is_refused() -> None:
-    with pytest.raises(InputError, match="no pixel to fit prototypes on"):
+    with pytest.raises(InputError, match="no labelled pixel to fit on"):
         Prototypes().fit([prediction_of(1)], [torch.full((2, *GRID), 255)])
-    with pytest.raises(InputError, match="labels hold 19"):
+    with pytest.raises(InputError, match="the label 19 is none"):
         Prototypes().fit([prediction_of(1)], [torch.full((2, *GRID), 19)])
     with pytest.raises(InputError, match="strays fit prototypes"):
         Prototypes()(prediction_of(1))
@@ -171,7 +171,7 @@ def test_fitting_on_nothing_and_on_labels_of_other_classes_is_refused() -> None:
 def test_void_pixels_are_ignored() -> None:
     labels = torch.tensor([[[0, 1, 255]]])
     prediction = Prediction(logits=torch.zeros(1, 2, 1, 3), size=(1, 3), void=1)
-    assert class_labels(prediction, labels, (1, 3)).tolist() == [[[0, 255, 255]]]
+    assert channel_labels(prediction, labels)[0].tolist() == [[[0, 255, 255]]]
 
 
 @dataclass

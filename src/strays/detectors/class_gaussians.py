@@ -1,119 +1,20 @@
-"""What detectors with a distribution per class share: labels by channel, and mergeable counts, means and scatters."""
+"""Mergeable counts, means and scatter matrices of feature vectors per class."""
 
 from collections.abc import Mapping
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from strays.detectors.inputs import labels_at
 from strays.detectors.statistics import Accumulator, State
 from strays.errors import InputError
-from strays.prediction import Prediction
 from strays.taxonomy import IGNORE
 
-__all__ = ["ClassCounts", "ClassGaussians", "channel_labels", "checked_choice"]
-
-Word = TypeVar("Word", bound=str)
+__all__ = ["ClassGaussians"]
 
 _BLOCK = 1 << 15
 """Vectors that are widened to float64 at a time."""
-
-
-def checked_choice(setting: str, value: Word, choices: tuple[Word, ...]) -> Word:
-    """Return a setting that is one of a few words.
-
-    Raises:
-        InputError: if it is none of them.
-    """
-    if value not in choices:
-        raise InputError(f"{setting} is {value!r}, expected one of {', '.join(choices)}")
-    return value
-
-
-def channel_labels(prediction: Prediction, labels: Tensor, features: Tensor) -> tuple[Tensor, int]:
-    """Return labels at the size of features, in the numbering of ``class_logits``, and how many classes that has.
-
-    Args:
-        prediction: tells the classes of the network and which of them is void.
-        labels: (N, H, W) class indices in the taxonomy of the network, 255 = ignore.
-        features: (N, C, h, w); labels are brought to their size by nearest neighbour.
-
-    Returns:
-        (N, h, w) int64, 255 also for void pixels; and K.
-
-    Raises:
-        InputError: if a label is no class of the network.
-    """
-    channels, void = prediction.logits.shape[1], prediction.void
-    labels = labels_at(labels, (features.shape[2], features.shape[3]))
-    outside = (labels != IGNORE) & ((labels < 0) | (labels >= channels))
-    if outside.any():
-        raise InputError(
-            f"the label {int(labels[outside][0])} is none of the {channels} classes of the network: translate labels "
-            "into its taxonomy, 255 where it has no such class"
-        )
-    if void is None:
-        return labels, channels
-    later = (labels > void) & (labels != IGNORE)
-    return torch.where(labels == void, IGNORE, labels - later.long()), channels - 1
-
-
-class ClassCounts(Accumulator):
-    """How many labelled pixels of each class there were.
-
-    Attributes:
-        count: (K,) int64; empty until something was taken in.
-
-    Example:
-        >>> counts = ClassCounts()
-        >>> counts.update(torch.tensor([0, 2, 2, 255]), classes=4)
-        >>> counts.count.tolist(), counts.absent
-        ([1, 0, 2, 0], (1, 3))
-    """
-
-    def __init__(self) -> None:
-        self.count = torch.zeros(0, dtype=torch.long)
-
-    @property
-    def absent(self) -> tuple[int, ...]:
-        """The classes that did not occur."""
-        return tuple((self.count == 0).nonzero()[:, 0].tolist())
-
-    def update(self, labels: Tensor, classes: int) -> None:
-        """Take in labels of any shape, each below ``classes`` or 255."""
-        self._add(torch.bincount(labels[labels != IGNORE], minlength=classes).cpu())
-
-    def merge(self, other: Self) -> None:
-        """Take in the counts of other images."""
-        self._add(other.count)
-
-    def _add(self, count: Tensor) -> None:
-        if len(self.count) and len(count):
-            _check_same("classes", len(self.count), len(count))
-            count = self.count + count
-        self.count = count if len(count) else self.count
-
-    def require(self) -> None:
-        """Complain where there was nothing.
-
-        Raises:
-            InputError: if no pixel was labelled.
-        """
-        if not int(self.count.sum()):
-            raise InputError(
-                "no labelled pixel to fit on: give images with class labels that the network knows, not all of them "
-                "ignored"
-            )
-
-    def state(self) -> State:
-        """Return the counts."""
-        return {"count": self.count}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up the counts."""
-        self.count = state["count"]
 
 
 class ClassGaussians(Accumulator):

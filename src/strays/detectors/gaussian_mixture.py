@@ -13,9 +13,9 @@ from torch import Tensor
 
 from strays.cards import Card, Needs
 from strays.detectors.base import Settings, register_detector, upsampled
-from strays.detectors.class_gaussians import ClassCounts, channel_labels, checked_choice
+from strays.detectors.class_labels import ClassCounts, channel_labels
 from strays.detectors.fitted import FittedDetector, fitted
-from strays.detectors.inputs import tapped, vectors
+from strays.detectors.inputs import checked_choice, tapped, vectors
 from strays.detectors.sampling import PixelSample
 from strays.detectors.statistics import Statistics
 from strays.errors import InputError
@@ -138,8 +138,8 @@ class _Sample(Statistics):
     def update(self, prediction: Prediction, labels: Tensor, index: int) -> None:
         """Take in a batch of images."""
         features = tapped(prediction, self.tap)
-        labels, classes = channel_labels(prediction, labels, features)
-        self.counts.update(labels, classes)
+        labels, _ = channel_labels(prediction, labels, (features.shape[2], features.shape[3]))
+        self.counts.update(labels, prediction)
         self.sample.update(vectors(features), labels.flatten(1), index)
 
 

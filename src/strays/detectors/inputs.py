@@ -1,5 +1,7 @@
 """What detectors ask a prediction for beyond its logits, with an error that says how to mend what is missing."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -7,7 +9,10 @@ from torch.nn import functional
 from strays.errors import InputError
 from strays.prediction import MaskPrediction, Passes, Prediction
 
-__all__ = ["image_of", "labels_at", "masks_of", "passes_of", "tap_names", "tapped", "vectors"]
+__all__ = ["checked_choice", "image_of", "labels_at", "masks_of", "passes_of", "tap_names", "tapped", "vectors"]
+
+
+Word = TypeVar("Word", bound=str)
 
 
 def tapped(prediction: Prediction, tap: str) -> Tensor:
@@ -94,3 +99,14 @@ def image_of(prediction: Prediction, detector: str) -> Tensor:
     if prediction.image is None:
         raise InputError(f"the detector {detector!r} reads the image: give the prediction its image (N, 3, H, W)")
     return prediction.image
+
+
+def checked_choice(setting: str, value: Word, choices: tuple[Word, ...]) -> Word:
+    """Return a setting that is one of a few words.
+
+    Raises:
+        InputError: if it is none of them.
+    """
+    if value not in choices:
+        raise InputError(f"{setting} is {value!r}, expected one of {', '.join(choices)}")
+    return value

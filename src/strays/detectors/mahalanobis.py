@@ -9,9 +9,10 @@ from torch.nn import functional
 
 from strays.cards import Card, Needs
 from strays.detectors.base import Settings, register_detector, upsampled
-from strays.detectors.class_gaussians import ClassCounts, ClassGaussians, channel_labels, checked_choice
+from strays.detectors.class_gaussians import ClassGaussians
+from strays.detectors.class_labels import ClassCounts, channel_labels
 from strays.detectors.fitted import FittedDetector, fitted
-from strays.detectors.inputs import tapped, vectors
+from strays.detectors.inputs import checked_choice, tapped, vectors
 from strays.detectors.reported import SMIYC, reported
 from strays.detectors.statistics import Statistics
 from strays.errors import InputError
@@ -193,8 +194,8 @@ class _Moments(Statistics):
     def update(self, prediction: Prediction, labels: Tensor, index: int) -> None:
         """Take in a batch, one image at a time."""
         features = tapped(prediction, self.tap)
-        labels, classes = channel_labels(prediction, labels, features)
-        self.counts.update(labels, classes)
+        labels, classes = channel_labels(prediction, labels, (features.shape[2], features.shape[3]))
+        self.counts.update(labels, prediction)
         for one, its_labels in zip(features, labels, strict=True):
             self.gaussians.update(vectors(one[None])[0], its_labels.flatten(), classes)
 

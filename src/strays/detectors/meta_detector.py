@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from strays.detectors.base import Settings
+from strays.detectors.class_labels import channel_labels
 from strays.detectors.fitted import FitTarget, FittedDetector, unfitted
 from strays.detectors.meta_models import Linear, MetaModel, Trees
 from strays.detectors.segment_features import (
@@ -21,9 +22,8 @@ from strays.detectors.segment_features import (
 )
 from strays.errors import InputError
 from strays.prediction import Prediction
-from strays.taxonomy import IGNORE
 
-__all__ = ["BOOSTED", "MetaDetector", "class_targets", "interior"]
+__all__ = ["BOOSTED", "MetaDetector", "interior"]
 
 BOOSTED = "gradient-boosting"
 _INTERIOR = FEATURES.index("S_in")
@@ -81,36 +81,9 @@ class MetaDetector(FittedDetector[SegmentRows]):
 
 def _described(prediction: Prediction, labels: Tensor) -> Iterator[tuple[SegmentTable, NDArray[np.float64]]]:
     """Yield the segments of each image with their adjusted IoU."""
-    targets = class_targets(labels, prediction.logits.shape[1], prediction.void)
+    targets, _ = channel_labels(prediction, labels.cpu())
     for segments, truth in zip(predicted_segments(prediction, targets), targets, strict=True):
         yield segments, adjusted_iou(segments, truth.numpy())
-
-
-def class_targets(labels: Tensor, channels: int, void: int | None) -> Tensor:
-    """Return labels as ``class_logits`` numbers the classes: void is ignored, and those behind it move up.
-
-    Args:
-        labels: (N, H, W) in [0, channels), 255 = ignore.
-        channels: of the logits, void included.
-        void: the index of the void channel, or None.
-
-    Returns:
-        (N, H, W) int64 on the CPU.
-
-    Raises:
-        InputError: if a label is none of the channels.
-    """
-    labels = labels.long().cpu()
-    strange = labels[(labels >= channels) & (labels != IGNORE)]
-    if len(strange):
-        raise InputError(
-            f"the labels hold the class {int(strange[0])}, but the network has the classes 0 to {channels - 1}: give "
-            "labels in the taxonomy of the network"
-        )
-    if void is None:
-        return labels
-    moved = labels - ((labels > void) & (labels != IGNORE)).long()
-    return moved.masked_fill(labels == void, IGNORE)
 
 
 def interior(features: NDArray[np.float64]) -> NDArray[np.bool_]:

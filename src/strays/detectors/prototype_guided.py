@@ -8,9 +8,10 @@ from torch.nn import functional
 
 from strays.cards import Card, Needs
 from strays.detectors.base import register_detector, upsampled
+from strays.detectors.class_labels import ClassCounts, channel_labels
 from strays.detectors.fitted import FitTarget, FittedDetector, fitted
 from strays.detectors.inputs import tapped, vectors
-from strays.detectors.prototypes import ClassCounts, class_labels, cosine_logits
+from strays.detectors.prototypes import cosine_logits
 from strays.detectors.reported import reported
 from strays.detectors.sampling import PixelSample
 from strays.detectors.statistics import Statistics
@@ -81,7 +82,7 @@ class PrototypeGuidedStatistics(Statistics):
     def update(self, prediction: Prediction, labels: Tensor, index: int) -> None:
         """Take in the features of a batch of images and their class labels."""
         features = tapped(prediction, self.tap)
-        its_labels = class_labels(prediction, labels, (features.shape[-2], features.shape[-1]))
+        its_labels, _ = channel_labels(prediction, labels, (features.shape[-2], features.shape[-1]))
         self.counts.update(its_labels, prediction)
         self.sample.update(vectors(features), its_labels.flatten(1), index)
 
@@ -147,8 +148,8 @@ class PrototypeGuided(FittedDetector[PrototypeGuidedStatistics]):
             InputError: if there was no pixel.
         """
         counts, sample = statistics.counts, statistics.sample
-        counts.check(self.name)
-        groups = [sample.vectors[sample.labels == label] for label in counts.classes[counts.count > 0]]
+        counts.require()
+        groups = [sample.vectors[sample.labels == label] for label in counts.count.nonzero()[:, 0]]
         if counts.absent:
             groups.append(sample.vectors)
         self.absent = counts.absent

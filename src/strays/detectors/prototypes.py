@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from strays.cards import Card, Needs
 from strays.detectors.base import class_logits, register_detector, upsampled
+from strays.detectors.class_labels import ClassCounts, channel_labels
 from strays.detectors.fitted import FitTarget, FittedDetector, fitted
-from strays.detectors.inputs import labels_at, passes_of, tapped
+from strays.detectors.inputs import passes_of, tapped
 from strays.detectors.reported import reported
 from strays.detectors.statistics import Accumulator, State, Statistics
 from strays.detectors.stored import Settings
@@ -19,11 +20,9 @@ from strays.errors import InputError
 from strays.prediction import Prediction
 
 __all__ = [
-    "ClassCounts",
     "ClassSums",
     "PrototypeStatistics",
     "Prototypes",
-    "class_labels",
     "cosine_confidence",
     "cosine_logits",
     "prototype_score",
@@ -110,83 +109,18 @@ def prototype_score(features: Tensor, prototypes: Tensor) -> Tensor:
     return 1 - cosine_confidence(cosine_logits(features, prototypes))
 
 
-def class_labels(prediction: Prediction, labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return labels (N, h, w) at (h, w) = ``size`` by nearest neighbour, with void pixels ignored.
-
-    Args:
-        prediction: says how many classes there are, and which is void.
-        labels: (N, H, W) class indices, 255 = ignore.
-        size: wanted height and width.
-
-    Raises:
-        InputError: if a label is none of the network's classes.
-    """
-    found = labels_at(labels, size)
-    classes = prediction.logits.shape[1]
-    known = (found < classes) | (found == _IGNORE)
-    if not known.all():
-        wrong = int(found[~known][0])
-        raise InputError(
-            f"the labels hold {wrong}, and the network has classes 0 to {classes - 1}: give labels in its taxonomy, "
-            "255 where there is none"
-        )
-    return found if prediction.void is None else found.masked_fill(found == prediction.void, _IGNORE)
-
-
-class ClassCounts(Accumulator):
-    """Number of pixels of each real class of a network.
-
-    Attributes:
-        classes: (K',) indices of the real classes, without void.
-        count: (K',) int64, pixels of each.
-    """
-
-    def __init__(self) -> None:
-        self.classes = self.count = torch.zeros(0, dtype=torch.long)
-
-    def update(self, labels: Tensor, prediction: Prediction) -> None:
-        """Take in labels (N, h, w) that ``class_labels`` gave."""
-        channels = prediction.logits.shape[1]
-        self.classes = torch.tensor([one for one in range(channels) if one != prediction.void])
-        found = torch.bincount(labels[labels != _IGNORE].flatten().cpu(), minlength=channels)
-        self.count = _sum(self.count, found[self.classes])
-
-    @property
-    def absent(self) -> tuple[int, ...]:
-        """The classes without a pixel."""
-        return tuple(int(one) for one in self.classes[self.count == 0])
-
-    def check(self, detector: str) -> None:
-        """Raise an InputError if there was no pixel at all."""
-        if not self.count.sum():
-            raise InputError(f"no pixel to fit {detector} on: give images whose labels are not all ignored")
-
-    def merge(self, other: Self) -> None:
-        """Take in the pixels of other images."""
-        self.classes = other.classes if len(other.classes) else self.classes
-        self.count = _sum(self.count, other.count)
-
-    def state(self) -> State:
-        """Return classes and counts."""
-        return {"classes": self.classes, "count": self.count}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up classes and counts."""
-        self.classes, self.count = state["classes"], state["count"]
-
-
 class ClassSums(Accumulator):
     """Sum of the feature vectors of each class, for masked average pooling over any number of images.
 
     Attributes:
-        total: (K, C) float64, a row for every channel of the logits.
+        total: (K, C) float64, a row for every class.
     """
 
     def __init__(self) -> None:
         self.total = torch.zeros(0, 0, dtype=torch.float64)
 
     def update(self, features: Tensor, labels: Tensor, classes: int) -> None:
-        """Take in features (N, C, h, w) with labels (N, h, w) that ``class_labels`` gave, for K = ``classes``."""
+        """Take in features (N, C, h, w) with labels (N, h, w) that ``channel_labels`` gave, for K = ``classes``."""
         found = torch.zeros(classes, features.shape[1], dtype=torch.float64)
         for one, its_labels in zip(features, labels.to(features.device), strict=True):
             for label in (index for index in its_labels.unique().tolist() if index != _IGNORE):
@@ -194,10 +128,10 @@ class ClassSums(Accumulator):
         self.total = _sum(self.total, found)
 
     def means(self, counts: ClassCounts) -> Tensor:
-        """Return the means (K', C) of the real classes; that of all pixels for a class without any."""
-        total, count = self.total[counts.classes], counts.count[:, None]
-        pooled = total.sum(dim=0) / count.sum()
-        return torch.where(count > 0, total / count.clamp_min(1), pooled)
+        """Return the means (K, C) of the classes; that of all pixels for a class without any."""
+        count = counts.count[:, None]
+        pooled = self.total.sum(dim=0) / count.sum()
+        return torch.where(count > 0, self.total / count.clamp_min(1), pooled)
 
     def merge(self, other: Self) -> None:
         """Take in the features of other images."""
@@ -234,9 +168,9 @@ class PrototypeStatistics(Statistics):
     def update(self, prediction: Prediction, labels: Tensor, index: int) -> None:
         """Take in the features of a batch of images and their class labels."""
         features = tapped(prediction, self.tap)
-        its_labels = class_labels(prediction, labels, (features.shape[-2], features.shape[-1]))
+        its_labels, classes = channel_labels(prediction, labels, (features.shape[-2], features.shape[-1]))
         self.counts.update(its_labels, prediction)
-        self.sums.update(features, its_labels, prediction.logits.shape[1])
+        self.sums.update(features, its_labels, classes)
 
 
 @register_detector(_NAME)
@@ -321,7 +255,7 @@ class Prototypes(FittedDetector[PrototypeStatistics]):
         Raises:
             InputError: if there was no pixel.
         """
-        statistics.counts.check(self.name)
+        statistics.counts.require()
         self.absent = statistics.counts.absent
         self.prototypes_ = functional.normalize(statistics.sums.means(statistics.counts), dim=1).float()
 
