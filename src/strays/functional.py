@@ -16,6 +16,9 @@ from strays.detectors.dirichlet import (
 )
 from strays.detectors.dispersion import dispersion
 from strays.detectors.distillation_comparison import distillation_discrepancy
+from strays.detectors.embedding_flow import flow_nll
+from strays.detectors.embedding_flow_min import minimum_nll
+from strays.detectors.embedding_flow_regression import regressed_nll
 from strays.detectors.embedding_knn import mean_neighbour_distance, neighbour_disagreement
 from strays.detectors.energy import energy
 from strays.detectors.ensemble_anomaly import ensemble_anomaly
@@ -73,6 +76,7 @@ __all__ = [
     "entropy",
     "expected_entropy",
     "expected_pairwise_kl",
+    "flow_nll",
     "fpr_at_tpr",
     "gaussian_mixture_log_density",
     "gaussian_smoothed",
@@ -84,6 +88,7 @@ __all__ = [
     "maskomaly_all",
     "max_logit",
     "mean_neighbour_distance",
+    "minimum_nll",
     "msp",
     "mutual_information",
     "nearest",
@@ -93,6 +98,7 @@ __all__ = [
     "predictive_entropy",
     "prototype_score",
     "random_score",
+    "regressed_nll",
     "rejected_by_all",
     "sample_variation",
     "segment_features",

@@ -158,8 +158,9 @@ class FitRun:
         values = scene.mask if target == "mask" else scene.labels
         if values is None:
             values = np.zeros(scene.size, np.uint8)
-        elif target == "labels" and scenes.taxonomy is not None and scenes.taxonomy != self.model.taxonomy:
-            values = translation(scenes.taxonomy, self.model.taxonomy)[values]
+        elif target != "mask" and scenes.taxonomy is not None:
+            known = self.model.taxonomy if target == "labels" else scenes.taxonomy
+            values = translation(scenes.taxonomy, known)[values]  # void pixels are ignored in either case
         return torch.from_numpy(np.array(values))[None].to(self.model.device)
 
     def _save(self) -> None:
