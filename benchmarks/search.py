@@ -23,7 +23,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from strays.kernels import nearest
+from strays.kernels.nearest import nearest
 
 __all__ = ["main"]
 

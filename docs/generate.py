@@ -172,23 +172,27 @@ def frames(kind: type[DatasetReader]) -> str:
 
 def settings(kind: type) -> str:
     """Return the settings of a component with their defaults, as they are written: ``:temperature=1.0``."""
-    defaults = {one.name: one.default for one in inspect.signature(kind).parameters.values()}
+    own = () if kind.__init__ is torch.nn.Module.__init__ else inspect.signature(kind).parameters.values()
+    defaults = {one.name: one.default for one in own}
     return ":" + ",".join(f"{name}={value}" for name, value in defaults.items()) if defaults else ""
 
 
 def reads(card: Card) -> str:
     """Return what a detector reads and needs, in words."""
     words = {
-        "void_class": "a void class",
         "features": "features",
         "masks": "mask outputs",
         "image": "the image",
+        "void_class": "a void class",
         "gradients": "gradients",
         "negatives": "negatives",
+        "dropout": "passes with dropout",
         "fitting": "a fit on inliers",
+        "anomalies": "with anomaly masks",
     }
-    found = [words[name] for name, value in card.needs if value]
-    return ", ".join(["logits", *found])
+    found = [word for name, word in words.items() if getattr(card.needs, name)]
+    instead = card.needs.features or card.needs.masks or card.needs.image
+    return ", ".join(found if instead else ["logits", *found])
 
 
 def link(name: str) -> str:

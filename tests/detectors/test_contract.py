@@ -13,6 +13,7 @@ from torch import Tensor
 
 from strays.cards import Card
 from strays.detectors import DETECTORS, Detector, PixelwiseDetector, build_detector
+from strays.detectors.base import Settings
 from strays.detectors.fitted import FittedDetector
 from strays.errors import InputError
 from strays.networks.base import SegmentationNetwork
@@ -44,6 +45,8 @@ class Repeatable(SegmentationNetwork):
 
 
 NETWORK = Repeatable().eval()
+QUICK: dict[str, Settings] = {"distillation-comparison": {"epochs": 2, "batch": 1}}
+"""Settings for detectors that are trained longer by default than a test may take."""
 
 
 def prediction_for(detector: Detector, images: int = 2, seed: int = 0) -> Prediction:
@@ -103,7 +106,7 @@ def tensors_of(prediction: Prediction) -> list[Tensor]:
 @pytest.fixture(params=NAMES)
 def detector(request: pytest.FixtureRequest) -> Detector:
     """Every registered detector with its default settings, fitted on random scenes where it needs that."""
-    made = DETECTORS[request.param]()
+    made = DETECTORS[request.param](**QUICK.get(request.param, {}))
     assert made.card.needs.fitting == isinstance(made, FittedDetector)
     if isinstance(made, FittedDetector):
         scenes = [prediction_for(made, seed=seed) for seed in SEEDS]

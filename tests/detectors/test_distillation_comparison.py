@@ -40,7 +40,7 @@ def scene(seed: int, images: int = 1, channels: int = CHANNELS, size: tuple[int,
 @pytest.fixture(scope="module", name="fitted")
 def _fitted() -> DistillationComparison:
     """A detector with a student, one with dropout, that has seen two images; tests leave it as it is."""
-    detector = DistillationComparison(student="enet", epochs=1)
+    detector = DistillationComparison(student="enet", epochs=1, batch=1)
     return detector.fit([scene(1), scene(2)], [LABELS, LABELS]).eval()
 
 
@@ -98,7 +98,7 @@ def test_scores_are_the_discrepancy_enlarged_with_aligned_corners(fitted: Distil
 
 
 def test_a_student_learns_its_teacher_but_not_what_it_never_saw() -> None:
-    detector = DistillationComparison(epochs=8, learning_rate=3e-3)
+    detector = DistillationComparison(epochs=8, batch=1, learning_rate=3e-3)
     scenes = [scene(seed) for seed in range(4)]
     begun = detector.statistics()
     begun.update(scenes[0], LABELS, 0)

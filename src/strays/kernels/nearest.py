@@ -1,0 +1,197 @@
+"""Exact nearest neighbours by blocked matrix products, beside the plain reference."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from strays.errors import InputError
+
+__all__ = ["checked_search", "measured", "nearest", "nearest_reference"]
+
+_GROUP = 16  # references that are reduced to one minimum
+_SPARE = 1  # groups beyond k that are looked into, because products are rounded
+_CENTRE_SAMPLE = 1024
+_FAR = 30.0  # distance of the mean from the origin, by that of the references from the mean
+_COLUMNS, _COLUMNS_ON_DEVICE = 1024, 4096
+_LEAST_ROWS, _MOST_ROWS = 64, 8192
+_MEASURED = 64
+
+
+def nearest(queries: Tensor, references: Tensor, k: int = 3, block: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the k nearest references of every query by Euclidean distance, exactly.
+
+    Matrix products over blocks give each query's distances up to rounding, of which only the smallest of every 16 is
+    kept. The groups with the k smallest minima hold the k nearest; these, and one group more, are measured by
+    differences. Beyond the data this takes memory for about an eighth of it.
+
+    Args:
+        queries: (M, C) real vectors.
+        references: (R, C) real vectors, R >= k, on the same device. Half precision, of either, is widened to float32
+            block by block.
+        k: how many, at least 1.
+        block: how many references are compared at a time; by default 1,024, and 4,096 on a GPU.
+
+    Returns:
+        Distances (M, k) float32, ascending, and indices (M, k) int64 into the references.
+
+    Raises:
+        InputError: if the shapes do not fit, there are fewer than k references, or a value is NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> distances, indices = nearest(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]), k=2)
+        >>> distances.tolist(), indices.tolist()
+        ([[1.0, 5.0]], [[1, 0]])
+    """
+    checked_search(queries, references, k)
+    with torch.no_grad(), _full_precision():
+        bank = _Bank(references, _columns(references, block))
+        found = [bank.nearest(some, k) for some in torch.split(queries, _rows(queries, bank))]
+    return torch.cat([distances for distances, _ in found]), torch.cat([index for _, index in found])
+
+
+def nearest_reference(queries: Tensor, references: Tensor, k: int = 3) -> tuple[Tensor, Tensor]:
+    """Return what ``nearest`` returns from the whole matrix of float64 distances, (M, R) at once."""
+    checked_search(queries, references, k)
+    distances = torch.cdist(queries.double(), references.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    found, index = distances.topk(k, dim=1, largest=False)
+    return found.float(), index
+
+
+def checked_search(queries: Tensor, references: Tensor, k: int) -> None:
+    """Check the shapes of a search.
+
+    Raises:
+        InputError: if they do not fit, or there are fewer than k references.
+    """
+    shapes = f"queries {tuple(queries.shape)} and references {tuple(references.shape)}"
+    if queries.ndim != 2 or references.ndim != 2:
+        raise InputError(f"expected queries (M, C) and references (R, C), got {shapes}: one row per vector")
+    if queries.shape[1] != references.shape[1]:
+        raise InputError(f"expected vectors of the same length, got {shapes}: take both from the same tap")
+    if queries.device != references.device:
+        raise InputError(f"queries are on {queries.device}, references on {references.device}: move one to the other")
+    if k < 1:
+        raise InputError(f"expected k of at least 1, got {k}")
+    if len(references) < k:
+        raise InputError(f"expected at least k = {k} references, got {len(references)}: fit on more, or lower k")
+
+
+def _columns(references: Tensor, block: int | None) -> int:
+    """Return how many references are compared at a time, a multiple of the group."""
+    if block is not None and block < 1:
+        raise InputError(f"expected a block of at least 1 reference, got {block}")
+    usual = _COLUMNS if references.device.type == "cpu" else _COLUMNS_ON_DEVICE
+    return -(-min(block or usual, len(references)) // _GROUP) * _GROUP
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep matrix products in float32 where the process allows less."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+class _Bank:
+    """References in blocks, with what is computed of them once.
+
+    Args:
+        references: (R, C).
+        columns: how many make a block.
+    """
+
+    def __init__(self, references: Tensor, columns: int) -> None:
+        self.references, self.columns = references, columns
+        sample = references[:: len(references) // _CENTRE_SAMPLE + 1].float()
+        self.centre = sample.mean(dim=0)
+        _refuse_infinite(_squared_norms(sample - self.centre), "references")
+        spread = _squared_norms(sample - self.centre).mean()
+        # Queries are centred, so a product with what is not errs by its length times theirs: no harm unless far away.
+        self.far = bool(self.centre.square().sum() > _FAR**2 * spread)
+        count = -(-len(references) // columns)
+        self.norms = torch.full((count, columns), torch.inf, device=references.device)
+        for number, norms in enumerate(self.norms):
+            part = references[number * columns : (number + 1) * columns]
+            torch.linalg.vector_norm(part.float() - self.centre, dim=1, out=norms[: len(part)])
+            _refuse_infinite(norms[: len(part)].square_(), "references")
+
+    def block(self, number: int) -> Tensor:
+        """Return a block (columns, C) in float32; the last one is filled up with zeros."""
+        part = self.references[number * self.columns : (number + 1) * self.columns].float()
+        part = part - self.centre if self.far else part
+        missing = self.columns - len(part)
+        return functional.pad(part, (0, 0, 0, missing)) if missing else part
+
+    def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return distances and indices (M, k) of the nearest references of queries (M, C)."""
+        groups = _smallest(self.minima(queries), min(k + _SPARE, self.norms.numel() // _GROUP))
+        step = self.columns // _GROUP
+        first = groups // step * self.columns + groups % step
+        members = first[:, :, None] + torch.arange(0, self.columns, step, device=first.device)
+        return measured(queries, self.references, members.flatten(1), k)
+
+    def minima(self, queries: Tensor) -> Tensor:
+        """Return the smallest squared distance (M, blocks, groups), less what all of a query share, of each group."""
+        moved = queries.float() - self.centre
+        _refuse_infinite(_squared_norms(moved), "queries")
+        found = moved.new_empty(len(moved), len(self.norms), self.columns // _GROUP)
+        products = moved.new_empty(len(moved), self.columns)
+        grouped = products.view(len(moved), _GROUP, -1)
+        for number, norms in enumerate(self.norms):
+            torch.addmm(norms, moved, self.block(number).T, alpha=-2, out=products)
+            torch.amin(grouped, dim=1, out=found[:, number])
+        return found
+
+
+def _rows(queries: Tensor, bank: _Bank) -> int:
+    """Return how many queries to compare at a time, so that what is kept of them takes an eighth of the data."""
+    data = queries.numel() * queries.element_size() + bank.references.numel() * bank.references.element_size()
+    each = 4 * (bank.norms.numel() // _GROUP + bank.columns)
+    return max(_LEAST_ROWS, min(data // (8 * each), _MOST_ROWS))
+
+
+def _smallest(values: Tensor, count: int) -> Tensor:
+    """Return the positions (M, count) of the smallest of values (M, B, G), counted through B and G, in no order."""
+    per = min(count, values.shape[2])
+    best = values.amin(dim=1).topk(per, dim=1, largest=False, sorted=False).indices
+    some = values.gather(2, best[:, None].expand(-1, values.shape[1], -1)).flatten(1)
+    found = some.topk(count, dim=1, largest=False, sorted=False).indices
+    return found // per * values.shape[2] + best.gather(1, found % per)
+
+
+def _squared_norms(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1).square_()  # takes no memory for the squares
+
+
+def _refuse_infinite(norms: Tensor, what: str) -> None:
+    if not torch.isfinite(norms).all():
+        broken = int((~torch.isfinite(norms)).sum())
+        raise InputError(
+            f"{broken} or more of the {what} hold NaN, infinite or enormous values: look for damaged features, or for "
+            "an overflow of the network in half precision"
+        )
+
+
+def measured(queries: Tensor, references: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return exact distances and indices (M, k) of the k nearest among the candidates (M, n) of each query.
+
+    A candidate that is no index of a reference is infinitely far.
+    """
+    distances = torch.empty(len(queries), k, device=queries.device)
+    index = torch.empty(distances.shape, dtype=torch.long, device=queries.device)
+    for first in range(0, len(queries), _MEASURED):
+        some = slice(first, first + _MEASURED)
+        names = candidates[some]
+        inside = (names >= 0) & (names < len(references))
+        gaps = references[torch.where(inside, names, 0)].float() - queries[some, None].float()
+        found = torch.linalg.vector_norm(gaps, dim=2).masked_fill_(~inside, torch.inf)
+        distances[some], order = found.topk(k, dim=1, largest=False)
+        index[some] = names.gather(1, order)
+    return distances, index
