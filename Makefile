@@ -32,7 +32,7 @@ docs: $(INSTALLED) ## write the tables of docs/reference from the cards
 
 benchmarks: $(INSTALLED) ## measure speed, memory and published numbers; takes a while
 	@set -e; for script in benchmarks/*.py; do \
-		if [ "$$script" = benchmarks/published_numbers.py ] && [ ! -d ../shared ]; then \
+		if grep -q 'parents\[2\] / "shared"' "$$script" && [ ! -d ../shared ]; then \
 			echo "== $$script: skipped, the data in ../shared is not here"; \
 		else \
 			echo "== $$script"; $(BIN)/python "$$script"; \

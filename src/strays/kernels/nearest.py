@@ -14,10 +14,10 @@ __all__ = ["checked_search", "measured", "nearest", "nearest_reference"]
 _GROUP = 16  # references that are reduced to one minimum
 _SPARE = 1  # groups beyond k that are looked into, because products are rounded
 _CENTRE_SAMPLE = 1024
-_FAR = 30.0  # distance of the mean from the origin, by that of the references from the mean
+_FAR = 10.0  # distance of the mean from the origin, by that of the references from the mean
 _COLUMNS, _COLUMNS_ON_DEVICE = 1024, 4096
 _LEAST_ROWS, _MOST_ROWS = 64, 8192
-_MEASURED = 64
+_MEASURED = 2**18  # numbers
 
 
 def nearest(queries: Tensor, references: Tensor, k: int = 3, block: int | None = None) -> tuple[Tensor, Tensor]:
@@ -47,10 +47,14 @@ def nearest(queries: Tensor, references: Tensor, k: int = 3, block: int | None =
         ([[1.0, 5.0]], [[1, 0]])
     """
     checked_search(queries, references, k)
+    distances = torch.empty(len(queries), k, device=queries.device)
+    index = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
     with torch.no_grad(), _full_precision():
-        bank = _Bank(references, _columns(references, block))
-        found = [bank.nearest(some, k) for some in torch.split(queries, _rows(queries, bank))]
-    return torch.cat([distances for distances, _ in found]), torch.cat([index for _, index in found])
+        search = _Search(queries, references, k, _columns(references, block))
+        for first in range(0, len(queries), search.rows):
+            some = slice(first, first + search.rows)
+            distances[some], index[some] = search.over(queries[some])
+    return distances, index
 
 
 def nearest_reference(queries: Tensor, references: Tensor, k: int = 3) -> tuple[Tensor, Tensor]:
@@ -99,62 +103,77 @@ def _full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-class _Bank:
-    """References in blocks, with what is computed of them once.
+class _Search:
+    """References in blocks, with what is computed of them once, and the memory that queries take in turns.
 
     Args:
+        queries: (M, C), all there will be.
         references: (R, C).
-        columns: how many make a block.
+        k: how many are wanted.
+        columns: how many references make a block.
     """
 
-    def __init__(self, references: Tensor, columns: int) -> None:
-        self.references, self.columns = references, columns
-        sample = references[:: len(references) // _CENTRE_SAMPLE + 1].float()
-        self.centre = sample.mean(dim=0)
-        _refuse_infinite(_squared_norms(sample - self.centre), "references")
-        spread = _squared_norms(sample - self.centre).mean()
-        # Queries are centred, so a product with what is not errs by its length times theirs: no harm unless far away.
-        self.far = bool(self.centre.square().sum() > _FAR**2 * spread)
-        count = -(-len(references) // columns)
-        self.norms = torch.full((count, columns), torch.inf, device=references.device)
-        for number, norms in enumerate(self.norms):
-            part = references[number * columns : (number + 1) * columns]
-            torch.linalg.vector_norm(part.float() - self.centre, dim=1, out=norms[: len(part)])
-            _refuse_infinite(norms[: len(part)].square_(), "references")
+    def __init__(self, queries: Tensor, references: Tensor, k: int, columns: int) -> None:
+        self.references, self.k, self.columns = references, k, columns
+        self.blocks, self.step = -(-len(references) // columns), columns // _GROUP
+        self.centre, self.far = _centre(references)
+        self.norms = self._norms()
+        self.rows = self._rows(queries)
+        self.found = self.norms.new_empty(self.rows, self.blocks, self.step)
+        self.products = self.norms.new_empty(self.rows, columns)
 
-    def block(self, number: int) -> Tensor:
+    def _norms(self) -> Tensor:
+        """Return squared lengths (blocks, columns), infinite where there is no reference."""
+        norms = torch.full((self.blocks, self.columns), torch.inf, device=self.references.device)
+        for part, row in zip(torch.split(self.references, self.columns), norms, strict=True):
+            torch.linalg.vector_norm(part.float() - self.centre, dim=1, out=row[: len(part)])
+        norms = norms.square_()
+        _refuse_infinite(norms.flatten()[: len(self.references)], "references")
+        return norms
+
+    def _rows(self, queries: Tensor) -> int:
+        """Return how many queries to take at a time, so that what is kept of them is a 14th of the data."""
+        data = queries.numel() * queries.element_size() + self.references.numel() * self.references.element_size()
+        each = 4 * (self.blocks * self.step + self.columns)
+        return max(1, min(max(_LEAST_ROWS, data // (14 * each)), _MOST_ROWS, len(queries)))
+
+    def over(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return distances and indices (M, k) of the nearest references of some queries (M, C)."""
+        groups = _smallest(self._minima(queries), min(self.k + _SPARE, self.blocks * self.step))
+        first = groups // self.step * self.columns + groups % self.step
+        members = first[:, :, None] + torch.arange(0, self.columns, self.step, device=first.device)
+        return measured(queries, self.references, members.flatten(1), self.k)
+
+    def _minima(self, queries: Tensor) -> Tensor:
+        """Return the smallest squared distance (M, blocks, groups), less what all of a query share, of each group."""
+        moved = queries.float() - self.centre
+        _refuse_infinite(_squared_norms(moved), "queries")
+        found, products = self.found[: len(moved)], self.products[: len(moved)]
+        grouped = products.view(len(moved), _GROUP, self.step)
+        for number, norms in enumerate(self.norms):
+            torch.addmm(norms, moved, self._block(number).T, alpha=-2, out=products)
+            torch.amin(grouped, dim=1, out=found[:, number])
+        return found
+
+    def _block(self, number: int) -> Tensor:
         """Return a block (columns, C) in float32; the last one is filled up with zeros."""
         part = self.references[number * self.columns : (number + 1) * self.columns].float()
         part = part - self.centre if self.far else part
         missing = self.columns - len(part)
         return functional.pad(part, (0, 0, 0, missing)) if missing else part
 
-    def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return distances and indices (M, k) of the nearest references of queries (M, C)."""
-        groups = _smallest(self.minima(queries), min(k + _SPARE, self.norms.numel() // _GROUP))
-        step = self.columns // _GROUP
-        first = groups // step * self.columns + groups % step
-        members = first[:, :, None] + torch.arange(0, self.columns, step, device=first.device)
-        return measured(queries, self.references, members.flatten(1), k)
 
-    def minima(self, queries: Tensor) -> Tensor:
-        """Return the smallest squared distance (M, blocks, groups), less what all of a query share, of each group."""
-        moved = queries.float() - self.centre
-        _refuse_infinite(_squared_norms(moved), "queries")
-        found = moved.new_empty(len(moved), len(self.norms), self.columns // _GROUP)
-        products = moved.new_empty(len(moved), self.columns)
-        grouped = products.view(len(moved), _GROUP, -1)
-        for number, norms in enumerate(self.norms):
-            torch.addmm(norms, moved, self.block(number).T, alpha=-2, out=products)
-            torch.amin(grouped, dim=1, out=found[:, number])
-        return found
+def _centre(references: Tensor) -> tuple[Tensor, bool]:
+    """Return about the mean of the references, and whether it is so far from the origin that products cancel.
 
-
-def _rows(queries: Tensor, bank: _Bank) -> int:
-    """Return how many queries to compare at a time, so that what is kept of them takes an eighth of the data."""
-    data = queries.numel() * queries.element_size() + bank.references.numel() * bank.references.element_size()
-    each = 4 * (bank.norms.numel() // _GROUP + bank.columns)
-    return max(_LEAST_ROWS, min(data // (8 * each), _MOST_ROWS))
+    Queries are always centred. The product of one with a reference that is not errs by the length of that reference,
+    which is harmless as long as it is of the order of the distances.
+    """
+    sample = references[:: len(references) // _CENTRE_SAMPLE + 1].float()
+    centre = sample.mean(dim=0)
+    norms = _squared_norms(sample - centre)
+    _refuse_infinite(norms, "references")
+    return centre, bool(centre.square().sum() > _FAR**2 * norms.mean())
 
 
 def _smallest(values: Tensor, count: int) -> Tensor:
@@ -186,12 +205,18 @@ def measured(queries: Tensor, references: Tensor, candidates: Tensor, k: int) ->
     """
     distances = torch.empty(len(queries), k, device=queries.device)
     index = torch.empty(distances.shape, dtype=torch.long, device=queries.device)
-    for first in range(0, len(queries), _MEASURED):
-        some = slice(first, first + _MEASURED)
-        names = candidates[some]
-        inside = (names >= 0) & (names < len(references))
-        gaps = references[torch.where(inside, names, 0)].float() - queries[some, None].float()
-        found = torch.linalg.vector_norm(gaps, dim=2).masked_fill_(~inside, torch.inf)
-        distances[some], order = found.topk(k, dim=1, largest=False)
-        index[some] = names.gather(1, order)
+    step = max(1, _MEASURED // (candidates.shape[1] * queries.shape[1]))
+    for first in range(0, len(queries), step):
+        some = slice(first, first + step)
+        distances[some], index[some] = _measured(queries[some], references, candidates[some], k)
     return distances, index
+
+
+def _measured(queries: Tensor, references: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    inside = (candidates >= 0) & (candidates < len(references))
+    names = torch.where(inside, candidates, 0).flatten()
+    found = references.index_select(0, names).float().view(*candidates.shape, -1)  # quicker than references[...]
+    gaps = found.sub_(queries[:, None].float())
+    lengths = torch.linalg.vector_norm(gaps, dim=2).masked_fill_(~inside, torch.inf)
+    distances, order = lengths.topk(k, dim=1, largest=False)
+    return distances, candidates.gather(1, order)
