@@ -261,8 +261,8 @@ orders of magnitude. `fit s` is what fitting took apart from the network, `MB` t
 are those of other networks on hidden test sets; they show what a method can do, not what these networks should.
 
 Protocol: images and masks at 512x1024, images without any anomaly skipped, pixels pooled, FPR at the first point with a
-true-positive rate of at least 95 %. No image of these sets was used to fit, or to choose a setting, but for the window of
-`local-contrast`."""
+true-positive rate of at least 95 %. No image of these sets was used to fit, or to choose a setting, but for the window
+of `local-contrast`."""
 
 
 def tables(out: Path) -> str:
