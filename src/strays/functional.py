@@ -38,6 +38,8 @@ from strays.detectors.mc_dropout import (
     sample_variation,
 )
 from strays.detectors.msp import msp
+from strays.detectors.nearest_neighbors import nearest_neighbors
+from strays.detectors.nearest_neighbors_energy import nearest_neighbors_energy
 from strays.detectors.odin import odin_step
 from strays.detectors.prototype_guided import nearest_prototype_distance
 from strays.detectors.prototypes import cosine_confidence, cosine_logits, prototype_score
@@ -92,6 +94,8 @@ __all__ = [
     "msp",
     "mutual_information",
     "nearest",
+    "nearest_neighbors",
+    "nearest_neighbors_energy",
     "nearest_prototype_distance",
     "neighbour_disagreement",
     "odin_step",

@@ -18,7 +18,7 @@ _SEGMENT = 16  # blocks after which only the best groups are kept
 _FAR = 10.0  # distance of the mean from the origin, by that of the references from the mean
 _COLUMNS, _COLUMNS_ON_DEVICE = 1024, 4096
 _LEAST_ROWS, _MOST_ROWS = 64, 8192
-_MEASURED = 2**18  # numbers
+_MEASURED, _MEASURED_ON_DEVICE = 2**18, 2**21  # numbers that are gathered at a time
 
 
 def nearest(queries: Tensor, references: Tensor, k: int = 3, block: int | None = None) -> tuple[Tensor, Tensor]:
@@ -230,7 +230,8 @@ def measured(queries: Tensor, references: Tensor, candidates: Tensor, k: int) ->
     """
     distances = torch.empty(len(queries), k, device=queries.device)
     index = torch.empty(distances.shape, dtype=torch.long, device=queries.device)
-    step = max(1, _MEASURED // (candidates.shape[1] * queries.shape[1]))
+    most = _MEASURED if references.device.type == "cpu" else _MEASURED_ON_DEVICE
+    step = max(1, most // max(1, candidates.shape[1] * references.shape[1]))
     for first in range(0, len(queries), step):
         some = slice(first, first + step)
         distances[some], index[some] = _measured(queries[some], references, candidates[some], k)
