@@ -136,8 +136,7 @@ class NearestNeighborsEnergy(ReferenceDetector[ScaledStatistics]):
         notes="Published with a random 100,000 of the features of 500 training images, k = 3, Euclidean distances, "
         "nearest-neighbour upsampling, extremes of 1 - log-sum-exp over all pixels of these images, and for the "
         "largest distance at most 30,000 of the references among themselves; all of these are the defaults. The "
-        "encoder as default tap, the other ways to draw, to store and to search references are ours. Where the "
-        "references of a fit are all within noise of each other, the distance dominates.",
+        "encoder as default tap, the other ways to draw, to store and to search references are ours.",
     )
     scales_: Tensor | None
 

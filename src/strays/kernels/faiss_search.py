@@ -20,6 +20,7 @@ Search = Literal["exact", "faiss-flat", "faiss-ivf", "faiss-pq"]
 """How neighbours are found: by ``nearest``, or by a flat, inverted-file or product-quantised index."""
 
 _LIST_SAMPLE = 39  # vectors that k-means wants for each centroid, or else faiss complains
+_CODES = 16  # values of 4 bits
 _BLOCK = 65536
 _SEEDS = 0x7FFFFFFF  # the largest that fits; a negative one would mean the clock
 
@@ -51,9 +52,9 @@ def checked_kind(kind: str) -> Search:
 class FaissSearch:
     """Finds candidates with an index of faiss on the CPU and measures their distances exactly.
 
-    The index keeps its own copy of the references in float32, codes of one byte per four numbers with ``faiss-pq``.
-    Flat compares with all. An inverted file has about 4 sqrt(R) lists, of which a sixteenth, at least 8, is looked
-    through; where they hold too few, that query is searched exactly. The product quantiser proposes 16 k candidates.
+    Flat compares with all, in float32. An inverted file (float32 too) has about 4 sqrt(R) lists, of which a sixteenth,
+    at least 8, is looked through; where they hold too few, that query is searched exactly. The product quantiser keeps
+    4 bits for 2 numbers and proposes 16 k candidates.
 
     Args:
         references: (R, C).
@@ -126,9 +127,10 @@ def _inverted(faiss: ModuleType, count: int, channels: int, seed: int) -> _Index
 
 
 def _quantised(faiss: ModuleType, count: int, channels: int, seed: int) -> _Index:
-    parts = max(part for part in range(1, max(channels // 4, 1) + 1) if channels % part == 0)
-    bits = min(8, max(1, (count // _LIST_SAMPLE).bit_length() - 1))
-    index = faiss.IndexPQ(channels, parts, bits)
+    if count < _CODES:  # too few to learn the codes from
+        return _flat(faiss, count, channels, seed)
+    parts = max(part for part in range(1, max(channels // 2, 1) + 1) if channels % part == 0)
+    index = faiss.IndexPQFastScan(channels, parts, 4)
     index.pq.cp.seed = seed & _SEEDS
     index.pq.cp.min_points_per_centroid = 1
     made: _Index = index

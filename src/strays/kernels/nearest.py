@@ -96,12 +96,23 @@ def _columns(references: Tensor, block: int | None) -> int:
 @contextmanager
 def _full_precision() -> Iterator[None]:
     """Keep matrix products in float32 where the process allows less."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    if not hasattr(torch.backends.mkldnn, "matmul"):  # before torch 2.9 one setting was for all
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    reduced = [(one, one.fp32_precision) for one in backends if one.fp32_precision in ("tf32", "bf16")]
     try:
+        for one, _ in reduced:
+            one.fp32_precision = "ieee"
         yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        for one, precision in reduced:
+            one.fp32_precision = precision
 
 
 class _Search:
