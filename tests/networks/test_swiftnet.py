@@ -211,6 +211,8 @@ def test_taps_are_what_the_decoder_sees(single: SwiftNet, pyramid: SwiftNetPyram
     torch.testing.assert_close(single.classifier(features["decoder"]), single(image))
     found = pyramid.predict(image, taps=pyramid.tap_modules).features
     assert {name: one.shape[-1] for name, one in found.items()} == {
-        "bin0": 24, "bin1": 12, "bin2": 6, "bin3": 3, "bin4": 2, "decoder": 24,
+        "bin0": 24, "bin1": 12, "bin2": 6, "bin3": 3, "bin4": 2, "encoder": 6, "decoder": 24,
     }  # fmt: skip
     assert torch.equal(found["bin0"], found["decoder"])
+    assert torch.equal(found["bin2"], found["encoder"])
+    assert torch.equal(features["stage3"], features["encoder"])

@@ -17,7 +17,7 @@ _CENTRE_SAMPLE = 1024
 _SEGMENT = 16  # blocks after which only the best groups are kept
 _FAR = 10.0  # distance of the mean from the origin, by that of the references from the mean
 _COLUMNS, _COLUMNS_ON_DEVICE = 1024, 4096
-_LEAST_ROWS, _MOST_ROWS = 64, 8192
+_LEAST_KEPT, _MOST_ROWS = 2**22, 8192
 _MEASURED, _MEASURED_ON_DEVICE = 2**18, 2**21  # numbers that are gathered at a time
 
 
@@ -26,7 +26,9 @@ def nearest(queries: Tensor, references: Tensor, k: int = 3, block: int | None =
 
     Matrix products over blocks give each query's distances up to rounding, of which only the smallest of every 16 is
     kept. The groups with the k smallest minima hold the k nearest; these, and one group more, are measured by
-    differences. Beyond the data this takes less memory than a fifth of it, from 100 MB of data upwards.
+    differences. So returned distances are exact, and only references whose squared distances differ by less than the
+    rounding of the products, some 1e-6 of the squared lengths, may stand for each other. Beyond the data this takes
+    less memory than a fifth of it, from 100 MB of data upwards.
 
     Args:
         queries: (M, C) real vectors.
@@ -144,10 +146,10 @@ class _Search:
         return norms
 
     def _rows(self, queries: Tensor) -> int:
-        """Return how many queries to take at a time, so that what is kept of them is a twelfth of the data."""
+        """Return how many queries to take at a time, so that what is kept of them is a twelfth of the data or 4 MB."""
         data = queries.numel() * queries.element_size() + self.references.numel() * self.references.element_size()
         each = 4 * (min(self.blocks, _SEGMENT) * self.step + self.columns)
-        most = min(max(_LEAST_ROWS, data // (12 * each)), _MOST_ROWS)
+        most = min(max(data // 12, _LEAST_KEPT) // each + 1, _MOST_ROWS)
         turns = max(1, -(-len(queries) // most))
         return max(1, -(-len(queries) // turns))
 
