@@ -13,12 +13,13 @@ class Needs(_Facts):
     """What a detector or recipe asks for beyond the logits of one pass.
 
     ``anomalies`` means that fitting reads anomaly masks, ``gradients`` and ``dropout`` that scoring runs the network
-    again.
+    again, ``outlier_head`` that the network was trained with one.
     """
 
     fitting: bool = False
     anomalies: bool = False
     void_class: bool = False
+    outlier_head: bool = False
     negatives: bool = False
     masks: bool = False
     features: bool = False

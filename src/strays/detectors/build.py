@@ -1,21 +1,12 @@
 """Detectors from the strings that people write: ``energy``, ``energy:temperature=2``, ``smoothed(energy,sigma=2)``."""
 
-import inspect
-from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import get_type_hints
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from strays.detectors.base import DETECTORS, Detector
-from strays.detectors.stored import Settings
 from strays.errors import InputError
+from strays.specs import parsed_settings, setting_types
 
 __all__ = ["build_detector", "spec_of", "split_specs"]
-
-Value = float | int | str | bool | None
-_DETECTORS_TOO = ConfigDict(arbitrary_types_allowed=True)
 
 
 def build_detector(spec: str) -> Detector:
@@ -41,11 +32,11 @@ def build_detector(spec: str) -> Detector:
     if rest.startswith("("):
         if not rest.endswith(")"):
             raise InputError(f"{spec!r} has no closing bracket at its end: write {name}(...)")
-        return kind(**_parsed(name, kind, _arguments(name, kind, rest[1:-1])))
+        return kind(**parsed_settings(name, kind, _arguments(name, kind, rest[1:-1])))
     settings, at, file = rest.partition("@")
     if at and settings:
         raise InputError(f"{spec!r} states settings and a file; the file holds the settings: write {name}@{file}")
-    return kind.load(Path(file)) if at else kind(**_parsed(name, kind, settings.removeprefix(":").split(",")))
+    return kind.load(Path(file)) if at else kind(**parsed_settings(name, kind, settings.removeprefix(":").split(",")))
 
 
 def spec_of(detector: Detector) -> str:
@@ -98,7 +89,7 @@ def _arguments(name: str, kind: type[Detector], text: str) -> list[str]:
 
     ``key=value`` belongs to the detector before it where the call itself knows no such key.
     """
-    keys = list(_types(kind))
+    keys = list(setting_types(kind))
     values: list[str] = []
     settings: list[str] = []
     for part in _top_level(text):
@@ -112,48 +103,3 @@ def _arguments(name: str, kind: type[Detector], text: str) -> list[str]:
     if len(values) > len(keys):
         raise InputError(f"{name} takes at most {len(keys)} values, got {len(values)}: {', '.join(values)}")
     return [f"{key}={value}" for key, value in zip(keys, values, strict=False)] + settings
-
-
-def _parsed(name: str, kind: type[Detector], parts: Sequence[str]) -> Settings:
-    types = _types(kind)
-    settings: Settings = {}
-    for part in filter(None, (one.strip() for one in parts)):
-        key, equals, value = (one.strip() for one in part.partition("="))
-        if key not in types:
-            raise InputError(f"{name} has no setting {key!r}; {_known(key, types)}")
-        if not equals:
-            raise InputError(f"{name}: the setting {key!r} has no value: write {name}:{key}=VALUE")
-        settings[key] = _value(f"{name}: {key}", value, types[key])
-    return settings
-
-
-def _types(kind: type[Detector]) -> dict[str, TypeAdapter[Value]]:
-    """Return what parses every keyword of a detector; the type of its default counts where it is not annotated."""
-    hints = get_type_hints(kind.__init__)
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(kind).parameters.values()
-    given = {one.name: hints.get(one.name, type(one.default)) for one in parameters if one.kind in named}
-    return {key: TypeAdapter(hint, config=_DETECTORS_TOO) for key, hint in given.items()}
-
-
-def _value(what: str, text: str, type_: TypeAdapter[Value]) -> Value:
-    try:
-        return type_.validate_python(text)
-    except ValidationError as error:
-        if text.lower() == "none" and _optional(type_):
-            return None
-        raise InputError(f"{what} is {text!r}: {error.errors()[0]['msg']}") from error
-
-
-def _optional(type_: TypeAdapter[Value]) -> bool:
-    try:
-        return type_.validate_python(None) is None
-    except ValidationError:
-        return False
-
-
-def _known(key: str, types: Collection[str]) -> str:
-    if not types:
-        return "it has none"
-    close = get_close_matches(key, types, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"its settings: {', '.join(types)}"

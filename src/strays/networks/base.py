@@ -27,6 +27,7 @@ __all__ = [
     "Normalization",
     "SegmentationNetwork",
     "StateDict",
+    "TrainingOutputs",
     "register_network",
     "register_scheme",
 ]
@@ -63,6 +64,12 @@ class NetworkOutputs(TypedDict, total=False):
     masks: MaskPrediction
 
 
+class TrainingOutputs(NetworkOutputs, total=False):
+    """What a network may give in training beside that: logits (N, K, h, w) of auxiliary heads."""
+
+    auxiliary_logits: tuple[Tensor, ...]
+
+
 class SegmentationNetwork(nn.Module, ABC):
     """Image -> class logits, with named features on request.
 
@@ -77,6 +84,8 @@ class SegmentationNetwork(nn.Module, ABC):
         tap_modules: name of a tap -> path of the submodule whose output it is. Two names mean the same for every
             network of the library: ``encoder``, features at about a sixteenth of the size that know their surroundings,
             and ``decoder``, those that the classifier reads.
+        auxiliary_taps: taps from which auxiliary heads may learn the classes too, coarsest first.
+        dropout_taps: taps behind which dropout makes the network a Bayesian one.
     """
 
     card: ClassVar[Card]
@@ -84,6 +93,8 @@ class SegmentationNetwork(nn.Module, ABC):
     stride: int = 1
     configuration: Configuration
     tap_modules: Mapping[str, str]
+    auxiliary_taps: tuple[str, ...] = ("encoder",)
+    dropout_taps: tuple[str, ...] = ("decoder",)
 
     @abstractmethod
     def logits(self, normalized: Tensor) -> Tensor:
@@ -115,6 +126,18 @@ class SegmentationNetwork(nn.Module, ABC):
         """Return everything that one pass gives for RGB images (N, 3, H, W) in [0, 1]."""
         return {"logits": self(image)}
 
+    def observe(self, image: Tensor, taps: Iterable[str] = ()) -> tuple[NetworkOutputs, Mapping[str, Tensor]]:
+        """Return what one pass gives for RGB images (N, 3, H, W) in [0, 1], and the features of the taps.
+
+        Raises:
+            InputError: if a tap is unknown or not part of what the network computes.
+        """
+        with self._tapped(taps) as features:
+            outputs = self.outputs(image)
+        if missing := [name for name in taps if name not in features]:
+            raise InputError(f"the tap {missing[0]!r} is no part of what {type(self).__name__} computes for an image")
+        return outputs, features
+
     def predict(
         self,
         image: Tensor,
@@ -137,10 +160,7 @@ class SegmentationNetwork(nn.Module, ABC):
         if image.ndim != 4 or image.shape[1] != 3:
             fix = ": add a batch dimension with image[None]" if image.ndim == 3 else ""
             raise InputError(f"expected RGB images (N, 3, H, W) in [0, 1], got {tuple(image.shape)}{fix}")
-        with self._tapped(taps) as features:
-            outputs = self.outputs(image)
-        if missing := [name for name in taps if name not in features]:
-            raise InputError(f"the tap {missing[0]!r} is no part of what {type(self).__name__} computes for an image")
+        outputs, features = self.observe(image, taps)
         height, width = size or image.shape[-2:]
         passes = NetworkPasses(self, image, (height, width), taps, void)
         return Prediction(size=(height, width), void=void, image=image, features=features, passes=passes, **outputs)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from strays.networks.huggingface_files import (
     read_model,
     read_preprocessing,
 )
-from strays.prediction import MaskPrediction, Prediction
+from strays.prediction import MaskPrediction
 from strays.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -208,24 +208,18 @@ class HuggingFaceNetwork(SegmentationNetwork):
         """Return logits and, of universal networks, masks for RGB images (N, 3, H, W) in [0, 1]."""
         return self._outputs(self.normalization(image))
 
-    def predict(
-        self,
-        image: Tensor,
-        size: tuple[int, int] | None = None,
-        taps: Iterable[str] = (),
-        void: int | None = None,
-    ) -> Prediction:
-        """Run the network once and keep what was asked for, see ``SegmentationNetwork.predict``.
+    def observe(self, image: Tensor, taps: Iterable[str] = ()) -> tuple[NetworkOutputs, Mapping[str, Tensor]]:
+        """Return what one pass gives, and the features of the taps; see ``SegmentationNetwork.observe``.
 
         Raises:
             InputError: also if features are asked for, but the image is seen through several windows.
         """
         taps = tuple(taps)
-        if taps and image.ndim == 4 and self._slides(self._canvas(image.shape[2], image.shape[3])):
-            raise InputError("no features of an image seen through sliding windows: load the network with fit=pad")
-        prediction = super().predict(image, size, taps, void)
         canvas = self._canvas(image.shape[2], image.shape[3])
-        return replace(prediction, features={name: canvas.cropped(one) for name, one in prediction.features.items()})
+        if taps and self._slides(canvas):
+            raise InputError("no features of an image seen through sliding windows: load the network with fit=pad")
+        outputs, features = super().observe(image, taps)
+        return outputs, {name: canvas.cropped(one) for name, one in features.items()}
 
     @cached_property
     def _side(self) -> int | None:

@@ -80,6 +80,8 @@ class SwiftNet(SegmentationNetwork):
         url="https://arxiv.org/abs/1903.08469",
     )
     stride = 4
+    auxiliary_taps = ("pooling", "upsampling1", "upsampling2")
+    dropout_taps = ("pooling", "decoder")
 
     def __init__(self, classes: int = 19, encoder: str = "resnet18") -> None:
         super().__init__()
@@ -91,7 +93,9 @@ class SwiftNet(SegmentationNetwork):
         self.upsamplings = nn.ModuleList(Upsampling(skip) for skip in reversed(skips))
         self.classifier = brc(_WIDTH, classes, 1, bias=True)
         stages = {f"stage{index}": f"encoder.{path}" for index, path in enumerate(self.encoder.stages, start=1)}
-        self.tap_modules = {**stages, "pooling": "pooling", "encoder": stages["stage3"], "decoder": "upsamplings.2"}
+        steps = {f"upsampling{index + 1}": f"upsamplings.{index}" for index in range(len(skips))}
+        named = {"encoder": stages["stage3"], "decoder": steps["upsampling3"]}
+        self.tap_modules = {**stages, "pooling": "pooling", **steps, **named}
 
     @classmethod
     def configuration_of(cls, state: StateDict) -> Configuration:

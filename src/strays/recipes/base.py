@@ -1,41 +1,70 @@
 """The contract of a recipe: what makes a network separate anomalies, apart from the loop that trains it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from strays.cards import Card
-from strays.networks.base import NetworkOutputs
+from strays.networks.base import TrainingOutputs
+from strays.networks.extended import Extension
 from strays.registry import Registry
+from strays.specs import Value, parsed_settings
 
-__all__ = ["RECIPES", "Recipe", "register_recipe"]
+__all__ = ["RECIPES", "Recipe", "build_recipe", "register_recipe"]
 
 
 class Recipe(nn.Module, ABC):
     """A way to train a network; the loop in ``strays.training`` knows nothing else about it.
 
     Attributes:
-        card: the facts about the recipe.
+        card: the facts about the recipe; ``card.needs.negatives`` says that it cannot do without them.
         detector: the detector, by name, that reads a network trained this way best.
+        extension: what it adds to the network.
+        defaults: training settings, by name, that differ from the usual ones.
 
     Args:
         class_weights: (K,) weights of the classes, or None.
+        void: K, the index of the void channel behind those of the classes, or None where there is none.
     """
 
     card: ClassVar[Card]
     detector: ClassVar[str]
+    extension: ClassVar[Extension] = Extension()
+    defaults: ClassVar[Mapping[str, object]] = {}
 
     class_weights: Tensor | None
 
-    def __init__(self, class_weights: Tensor | None = None) -> None:
+    def __init__(self, class_weights: Tensor | None = None, void: int | None = None) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
+        self.void = void
+
+    def settings(self) -> dict[str, Value]:
+        """Return the parameters that tell this recipe from another of its class."""
+        return {}
+
+    def calibrate(self, outputs: Iterable[TrainingOutputs]) -> None:
+        """Look once at what the network makes of inlier crops before it is trained; nothing to do by default.
+
+        What is learnt is kept in buffers, so that a run that is continued knows it.
+        """
 
     @abstractmethod
-    def losses(self, outputs: NetworkOutputs, labels: Tensor) -> Mapping[str, Tensor]:
-        """Return the named terms of the loss with ``total``, for labels (N, H, W), 255 = ignore."""
+    def losses(self, outputs: TrainingOutputs, labels: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
+        """Return the named terms of the loss with ``total``.
+
+        Args:
+            outputs: what the network gives for a batch.
+            labels: (N, H, W) integers, class indices; 255 wherever there is no class: void, and all negatives.
+            mask: (N, H, W) integers: 1 = negative, 0 = part of the scene, 255 = shows no scene (beyond its border, the
+                own vehicle, what surrounds an object in a whole negative image).
+        """
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Return the logits (N, K, h, w) without the void channel."""
+        return logits if self.void is None else logits[:, : self.void]
 
 
 RECIPES: Registry[type[Recipe]] = Registry("recipe", "strays.recipes")
@@ -44,3 +73,18 @@ RECIPES: Registry[type[Recipe]] = Registry("recipe", "strays.recipes")
 def register_recipe(name: str) -> Callable[[type[Recipe]], type[Recipe]]:
     """Return a decorator that enters a recipe class under ``name``."""
     return RECIPES.register(name)
+
+
+def build_recipe(spec: str, class_weights: Tensor | None = None, void: int | None = None) -> Recipe:
+    """Return the recipe that ``NAME`` or ``NAME:key=value,key=value`` describes.
+
+    Raises:
+        InputError: if there is no such recipe or setting, or a value is not of the setting's type.
+
+    Example:
+        >>> build_recipe("closed-set").detector
+        'energy'
+    """
+    name, _, settings = spec.partition(":")
+    kind = RECIPES[name]
+    return kind(class_weights, void, **parsed_settings(name, kind, settings.split(",")))

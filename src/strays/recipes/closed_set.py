@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from strays.cards import Card
-from strays.networks.base import NetworkOutputs
+from strays.networks.base import TrainingOutputs
 from strays.objectives.cross_entropy import cross_entropy_loss
 from strays.recipes.base import Recipe, register_recipe
 
@@ -25,6 +25,6 @@ class ClosedSet(Recipe):
     )
     detector = "energy"
 
-    def losses(self, outputs: NetworkOutputs, labels: Tensor) -> Mapping[str, Tensor]:
-        """Return the cross-entropy, for labels (N, H, W), 255 = ignore."""
-        return cross_entropy_loss(outputs["logits"], labels, self.class_weights)
+    def losses(self, outputs: TrainingOutputs, labels: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
+        """Return the cross-entropy of the classes; see ``Recipe.losses``."""
+        return cross_entropy_loss(self.class_logits(outputs["logits"]), labels, self.class_weights)
