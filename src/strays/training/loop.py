@@ -19,7 +19,7 @@ from strays.files import make_folder
 from strays.loading import choose_device
 from strays.metrics import ClosedSetResult
 from strays.model import Model
-from strays.networks.base import NETWORKS, SegmentationNetwork, TrainingOutputs
+from strays.networks.base import NETWORKS, SegmentationNetwork
 from strays.networks.weights import load_state, read_weights
 from strays.objectives.cross_entropy import inverse_log_weights
 from strays.recipes import RECIPES, Recipe

@@ -1,0 +1,96 @@
+"""The contract of a source: images with the masks of what is in them, read when they are asked for."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strays.errors import InputError
+from strays.registry import Registry
+
+__all__ = ["SOURCES", "Instance", "InstanceImage", "InstanceSource", "open_instances", "register_source"]
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One thing, or in sources of label maps all pixels of one class.
+
+    Args:
+        name: its class, or "" where the source does not tell.
+        mask: bool (H, W), with at least one pixel.
+    """
+
+    name: str
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class InstanceImage:
+    """An image and the instances in it.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        instances: what is in it; may overlap, may be none.
+    """
+
+    image: NDArray[np.uint8]
+    instances: tuple[Instance, ...]
+
+
+class InstanceSource(ABC):
+    """The images of one folder.
+
+    Attributes:
+        layout: what such a folder looks like, for messages.
+    """
+
+    layout: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def open(cls, folder: Path) -> Self | None:
+        """Return the source in a folder, or None where the folder has another layout."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images, those without any instance included."""
+
+    @abstractmethod
+    def read(self, index: int) -> InstanceImage:
+        """Return the image at ``index`` with its instances.
+
+        Raises:
+            InputError: if a file cannot be read or does not fit the other.
+        """
+
+    @abstractmethod
+    def classes(self, index: int) -> frozenset[str]:
+        """Return the names of the classes in an image, read without decoding it where the layout allows."""
+
+
+SOURCES: Registry[type[InstanceSource]] = Registry("source of negatives", "strays.negatives.sources")
+
+
+def register_source(name: str) -> Callable[[type[InstanceSource]], type[InstanceSource]]:
+    """Return a decorator that enters a layout under ``name``."""
+    return SOURCES.register(name)
+
+
+def open_instances(folder: Path) -> InstanceSource:
+    """Return the source in a folder.
+
+    Raises:
+        InputError: if the folder is missing, or has none of the known layouts, or has no image.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}: check the path behind the = of --negatives")
+    for kind in SOURCES.values():
+        source = kind.open(folder)
+        if source is not None and len(source):
+            return source
+    known = "; ".join(f"{name}: {kind.layout}" for name, kind in SOURCES.items())
+    raise InputError(f"{folder} has none of the layouts of negatives: {known}")
