@@ -49,6 +49,12 @@ def test_maps_have_the_size_of_the_image(kind: str, wrong: NDArray[np.uint8]) ->
         Scene(image(), **{kind: wrong})
 
 
+@pytest.mark.parametrize("wrong", [np.zeros((8, 6), bool), np.zeros((6, 8), np.uint8)], ids=lambda one: str(one.dtype))
+def test_what_is_outside_is_bool_and_has_the_size_of_the_image(wrong: NDArray[np.bool_]) -> None:
+    with pytest.raises(InputError, match=r"frame 7: expected outside bool \(6, 8\) like the image, got"):
+        Scene(image(), name="frame 7", outside=wrong)
+
+
 def test_mask_with_another_value_is_refused() -> None:
     with pytest.raises(InputError, match=r"street: an anomaly mask holds 0, 1 and 255, got \[0, 1, 7\]"):
         Scene(image(), mask=mask(0, 1, 7), name="street")
@@ -102,6 +108,16 @@ def test_maps_are_resized_without_new_values(size: tuple[int, int]) -> None:
     assert scene.labels.shape == scene.mask.shape == scene.image.shape[:2] == size
     assert set(np.unique(scene.labels)) <= {0, 3, 18, 255}
     assert set(np.unique(scene.mask)) <= {0, 1, 255}
+
+
+def test_what_is_outside_is_resized_like_a_map() -> None:
+    outside = np.arange(48).reshape(6, 8) % 5 == 0
+    scene = Scene(image(), outside=outside).resized((12, 16))
+    assert scene.outside is not None
+    assert scene.outside.dtype == np.bool_
+    np.testing.assert_array_equal(scene.outside, outside.repeat(2, axis=0).repeat(2, axis=1))
+    assert Scene(image(), outside=np.asfortranarray(outside)).resized((3, 4)).outside is not None
+    assert Scene(image()).resized((3, 4)).outside is None
 
 
 def test_enlarging_a_map_repeats_its_pixels() -> None:

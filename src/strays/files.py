@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from strays.errors import InputError
 
 __all__ = ["make_folder", "whole_file", "write_json", "write_text"]
 
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
@@ -18,6 +21,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     The bytes go to a temporary neighbour, are synchronised to disk, and are then renamed over ``path``.
     A process that is killed in between leaves the old file, or none.
+
+    Raises:
+        InputError: if the disk is full; the old file is still there then.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -26,6 +32,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise InputError(f"no space left for {path}: free some, then start the same again") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ mapping of named terms with ``total``. Metrics take scores and anomaly masks as 
 
 from strays.detectors.boundary_suppression import class_boundaries, dilated_smoothing, suppressed_boundaries
 from strays.detectors.combined import standardized_sum
+from strays.detectors.densehybrid import densehybrid
 from strays.detectors.dirichlet import (
     dirichlet_differential_entropy,
     dirichlet_expected_entropy,
@@ -41,6 +42,9 @@ from strays.detectors.msp import msp
 from strays.detectors.nearest_neighbors import nearest_neighbors
 from strays.detectors.nearest_neighbors_energy import nearest_neighbors_energy
 from strays.detectors.odin import odin_step
+from strays.detectors.outlier_probability import outlier_probability
+from strays.detectors.outlier_probability_msp import outlier_probability_msp
+from strays.detectors.pebal import blurred_energy
 from strays.detectors.prototype_guided import nearest_prototype_distance
 from strays.detectors.prototypes import cosine_confidence, cosine_logits, prototype_score
 from strays.detectors.random_score import random_score
@@ -50,23 +54,36 @@ from strays.detectors.smoothed import gaussian_smoothed
 from strays.detectors.softmax_distance import softmax_distance
 from strays.detectors.standardized_max_logit import standardized_max_logit
 from strays.detectors.void import void_probability
+from strays.divergences import jensen_shannon_from_uniform
 from strays.kernels.nearest import nearest
-from strays.metrics import auroc, average_precision, best_f1, component_overlaps, fpr_at_tpr
+from strays.metrics import auroc, average_precision, best_f1, component_overlaps, fpr_at_tpr, open_set_threshold
 from strays.objectives.cross_entropy import cross_entropy_loss
+from strays.objectives.densehybrid import densehybrid_loss
+from strays.objectives.dirichlet import dirichlet_loss
+from strays.objectives.jsd import jsd_to_uniform_loss
+from strays.objectives.max_entropy import max_entropy_loss
+from strays.objectives.meta_entropy import meta_entropy_loss
+from strays.objectives.outlier_head import label_shares, outlier_head_loss, outlier_targets, soft_cross_entropy
+from strays.objectives.pebal import pebal_loss
+from strays.objectives.void_class import void_class_loss
 
 __all__ = [
     "adjusted_iou",
     "auroc",
     "average_precision",
     "best_f1",
+    "blurred_energy",
     "class_boundaries",
     "component_overlaps",
     "cosine_confidence",
     "cosine_logits",
     "cross_entropy_loss",
+    "densehybrid",
+    "densehybrid_loss",
     "dilated_smoothing",
     "dirichlet_differential_entropy",
     "dirichlet_expected_entropy",
+    "dirichlet_loss",
     "dirichlet_mutual_information",
     "dirichlet_pairwise_kl",
     "dirichlet_precision",
@@ -82,14 +99,19 @@ __all__ = [
     "fpr_at_tpr",
     "gaussian_mixture_log_density",
     "gaussian_smoothed",
+    "jensen_shannon_from_uniform",
     "jsd_to_uniform",
+    "jsd_to_uniform_loss",
+    "label_shares",
     "local_contrast",
     "mahalanobis",
     "mahalanobis_distances",
     "maskomaly",
     "maskomaly_all",
+    "max_entropy_loss",
     "max_logit",
     "mean_neighbour_distance",
+    "meta_entropy_loss",
     "minimum_nll",
     "msp",
     "mutual_information",
@@ -99,6 +121,12 @@ __all__ = [
     "nearest_prototype_distance",
     "neighbour_disagreement",
     "odin_step",
+    "open_set_threshold",
+    "outlier_head_loss",
+    "outlier_probability",
+    "outlier_probability_msp",
+    "outlier_targets",
+    "pebal_loss",
     "predictive_entropy",
     "prototype_score",
     "random_score",
@@ -106,9 +134,11 @@ __all__ = [
     "rejected_by_all",
     "sample_variation",
     "segment_features",
+    "soft_cross_entropy",
     "softmax_distance",
     "standardized_max_logit",
     "standardized_sum",
     "suppressed_boundaries",
+    "void_class_loss",
     "void_probability",
 ]

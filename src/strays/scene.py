@@ -24,6 +24,7 @@ class Scene:
         labels: uint8 (H, W) class indices of a taxonomy, 255 = ignore; or None.
         mask: uint8 (H, W) anomaly mask, 0 inlier, 1 anomaly, 255 ignore; or None.
         name: what the scene is called in results; unique within a data set.
+        outside: bool (H, W), True where the image shows no scene: the own vehicle, borders of a rectification; or None.
 
     Raises:
         InputError: if a shape, type or mask value is not as stated.
@@ -38,18 +39,23 @@ class Scene:
     labels: NDArray[np.uint8] | None = None
     mask: NDArray[np.uint8] | None = None
     name: str = "scene"
+    outside: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         image = self.image
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(f"{self.name}: expected a uint8 RGB image (H, W, 3), got {image.dtype} {image.shape}")
-        for kind, values in (("labels", self.labels), ("mask", self.mask)):
-            if values is not None and (values.shape != self.size or values.dtype != np.uint8):
-                height, width = self.size
-                found = f"{values.dtype} {values.shape}"
-                raise InputError(f"{self.name}: expected {kind} uint8 ({height}, {width}) like the image, got {found}")
+        self._check("labels", self.labels, "uint8")
+        self._check("mask", self.mask, "uint8")
+        self._check("outside", self.outside, "bool")
         if self.mask is not None and not np.isin(np.unique(self.mask), (INLIER, ANOMALY, IGNORE)).all():
             raise InputError(f"{self.name}: an anomaly mask holds 0, 1 and 255, got {np.unique(self.mask).tolist()}")
+
+    def _check(self, kind: str, values: NDArray[np.generic] | None, dtype: str) -> None:
+        if values is not None and (values.shape != self.size or values.dtype != np.dtype(dtype)):
+            height, width = self.size
+            found = f"{values.dtype} {values.shape}"
+            raise InputError(f"{self.name}: expected {kind} {dtype} ({height}, {width}) like the image, got {found}")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -62,12 +68,13 @@ class Scene:
         return self.mask is not None and bool((self.mask == ANOMALY).any())
 
     def resized(self, size: tuple[int, int]) -> "Scene":
-        """Return the scene at another (H, W): the image by Pillow's bilinear filter, labels and mask by nearest."""
+        """Return the scene at another (H, W): the image by Pillow's bilinear filter, its maps by nearest."""
         if size == self.size:
             return self
         labels = None if self.labels is None else resize_map(self.labels, size)
         mask = None if self.mask is None else resize_map(self.mask, size)
-        return replace(self, image=resize_image(self.image, size), labels=labels, mask=mask)
+        outside = None if self.outside is None else resize_map(self.outside.view(np.uint8), size).view(np.bool_)
+        return replace(self, image=resize_image(self.image, size), labels=labels, mask=mask, outside=outside)
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -72,6 +72,28 @@ def test_cityscapes_prefers_train_ids_and_reads_label_ids(
     assert open_scenes(tmp_path).split == "val"
 
 
+@pytest.mark.parametrize("kind", ["labelIds", "labelTrainIds"])
+def test_cityscapes_tells_the_own_vehicle_from_the_scene(
+    tmp_path: Path, save: Save, photo: Array, stripes: Stripes, kind: str
+) -> None:
+    frame = "gtFine/val/ulm/ulm_000000_000019_gtFine"
+    save("leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png", photo)
+    if kind == "labelTrainIds":
+        save(f"{frame}_labelTrainIds.png", stripes(255, 255, 255, 255, 0))
+        assert open_scenes(tmp_path, "val")[0].outside is None
+    save(f"{frame}_labelIds.png", stripes(0, 1, 2, 3, 4))
+    scene = open_scenes(tmp_path, "val")[0]
+    assert scene.outside is not None
+    assert scene.outside.dtype == np.bool_
+    assert scene.outside[0, :6].tolist() == [False, True, True, True, False, False]
+    assert scene.labels is not None
+    assert (scene.labels[scene.outside] == 255).all()
+    path = save(f"{frame}_labelIds.png", np.zeros((4, 6), np.uint8))
+    with pytest.raises(InputError, match=r"label map of 6x4 for an image of 12x8") as caught:
+        open_scenes(tmp_path, "val")[0]
+    assert str(path) in str(caught.value)
+
+
 def test_label_ids_are_those_of_the_specification() -> None:
     ids = "7→0 8→1 11→2 12→3 13→4 17→5 19→6 20→7 21→8 22→9 23→10 24→11 25→12 26→13 27→14 28→15 31→16 32→17 33→18"
     expected = dict.fromkeys(range(34), 255)

@@ -40,6 +40,17 @@ def test_recognised_counted_and_read(
             assert (scene.labels != 255).mean() > 0.5
 
 
+def test_cityscapes_frames_with_label_ids_tell_the_own_vehicle(shared: Path) -> None:
+    train, val = (open_scenes(shared / "data/cityscapes", split) for split in ("train", "val"))
+    for scene in train:
+        assert scene.outside is not None
+        assert scene.labels is not None
+        assert 0.02 < scene.outside.mean() < 0.15
+        assert scene.outside[-20:, 500:1500].all()
+        assert (scene.labels[scene.outside] == 255).all()
+    assert val[0].outside is None
+
+
 def test_road_anomaly_21_has_the_stated_shares(shared: Path) -> None:
     diagnosis = examine(shared / "data/anomaly_validation/RoadAnomaly21")
     assert diagnosis.healthy

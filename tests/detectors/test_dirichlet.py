@@ -213,3 +213,24 @@ def test_default_is_the_differential_entropy_and_others_are_listed() -> None:
         InputError, match="no score of a Dirichlet is called 'de': expected one of differential-entropy, "
     ):
         build_detector("dirichlet:score=de")
+
+
+FIXED = ["differential-entropy", "mutual-information", "pairwise-kl"]
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_score_under_its_own_name_is_the_same_score(name: str) -> None:
+    prediction = Prediction(logits=random_logits(2, 6, 5, 7).float(), size=(13, 11), void=5)
+    own = build_detector(f"dirichlet-{name}")
+    assert torch.equal(own(prediction), build_detector(f"dirichlet:score={name}")(prediction))
+    assert own.name == f"dirichlet-{name}"
+    assert own.settings() == {}
+    with pytest.raises(InputError, match=f"dirichlet-{name} has no setting 'score'"):
+        build_detector(f"dirichlet-{name}:score=precision")
+
+
+def test_published_numbers_stand_with_the_score_that_was_measured() -> None:
+    counts = {name: len(build_detector(f"dirichlet-{name}").card.published) for name in FIXED}
+    assert counts == {"differential-entropy": 6, "mutual-information": 0, "pairwise-kl": 0}
+    titles = {build_detector(spec).card.title for spec in ("dirichlet", *(f"dirichlet-{name}" for name in FIXED))}
+    assert len(titles) == 4

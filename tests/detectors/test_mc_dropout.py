@@ -281,3 +281,64 @@ def test_settings_are_checked() -> None:
     for wrong in ("average=median", "pairs=all"):
         with pytest.raises(InputError, match=r"mean|probabilities"):
             build_detector(f"mc-dropout:{wrong}")
+
+
+# The scores under names of their own
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("mutual-information", "mc-dropout:score=mutual-information"),
+        ("mutual-information:samples=4,seed=9", "mc-dropout:score=mutual-information,samples=4,seed=9"),
+        ("predictive-entropy", "mc-dropout:score=predictive-entropy"),
+        ("predictive-entropy:samples=4,seed=9", "mc-dropout:score=predictive-entropy,samples=4,seed=9"),
+        ("predictive-entropy:average=logits", "mc-dropout:score=predictive-entropy,average=logits"),
+    ],
+)
+def test_a_score_under_its_own_name(short: str, long: str) -> None:
+    prediction = _Dropping().predict(images(), SIZE)
+    assert torch.equal(build_detector(short)(prediction), build_detector(long)(prediction))
+
+
+@pytest.mark.parametrize("name", ["mutual-information", "predictive-entropy"])
+def test_own_names_in_messages_and_cards(name: str) -> None:
+    detector = build_detector(name)
+    assert detector.card.needs == build_detector("mc-dropout").card.needs
+    assert detector.settings()["samples"] == 50
+    with pytest.raises(InputError, match=f"the detector '{name}' runs the network again"):
+        detector(Prediction(torch.zeros(1, 4, 3, 4), SIZE))
+
+
+def test_own_names_check_their_settings() -> None:
+    with pytest.raises(InputError, match="expected 2 or more stochastic passes, got 1"):
+        build_detector("mutual-information:samples=1")
+    with pytest.raises(InputError, match="expected 1 or more stochastic passes, got 0"):
+        build_detector("predictive-entropy:samples=0")
+    with pytest.raises(InputError, match="has no setting 'score'"):
+        build_detector("mutual-information:score=variation")
+
+
+def test_only_what_comes_after_dropout_is_computed_in_every_pass() -> None:
+    """Scores are those of whole passes, and the first convolution runs once for all scores of a prediction."""
+    network = _Dropping()
+    prediction = network.predict(images(2), SIZE)
+    with torch.enable_grad():
+        whole = torch.stack([prediction.passes.sampled(number).logits.detach() for number in range(5)])
+    calls = {"first": 0, "last": 0}
+
+    def count(name: str, layer: nn.Conv2d) -> None:
+        convolve = layer._conv_forward
+
+        def counted(*given: Tensor | None) -> Tensor:
+            calls[name] += 1
+            return convolve(*given)
+
+        layer._conv_forward = counted
+
+    count("first", network.first)
+    count("last", network.last)
+    for name in ("mutual-information", "predictive-entropy"):
+        expected = build_detector(name)(replace(prediction, samples=whole))
+        assert torch.equal(build_detector(f"{name}:samples=5")(prediction), expected)
+    assert calls == {"first": 1, "last": 10}

@@ -19,8 +19,12 @@ TINY = {
     "num_attention_heads": [1, 1, 2, 2],
     "decoder_hidden_size": 16,
 }
-SPECIAL: dict[str, Configuration] = {"huggingface": {"config": json.dumps(TINY)}}
-"""Networks that are too large to be built with default settings here."""
+EVERYTHING = {"outlier_head": True, "extra_channel": True, "auxiliary": True, "dropout": 0.5}
+SPECIAL: dict[str, Configuration] = {
+    "huggingface": {"config": json.dumps(TINY)},
+    "extended": {"network": "enet", **EVERYTHING},
+}
+"""Networks that are too large, or do too little, when they are built with default settings."""
 
 PARAMETERS = {
     "enet": (20, 351_804),

@@ -12,6 +12,7 @@ from strays.cards import Card
 from strays.detectors import Detector
 from strays.errors import InputError
 from strays.loading import load_model
+from strays.networks.extended import ExtendedNetwork
 from strays.prediction import Prediction
 from strays.scoring import Scorer, parse_size
 
@@ -105,6 +106,22 @@ def test_a_detector_of_the_void_class_needs_one(tiny) -> None:
         InputError, match=r"'void' reads a void class, and python:.* has none: choose another, .*energy"
     ):
         Scorer.build(model, ["energy", "void"])
+
+
+@pytest.mark.parametrize("spec", ["outlier-probability", "smoothed(outlier-probability-msp,sigma=2)"])
+def test_a_detector_of_an_outlier_head_needs_one(tiny, spec) -> None:
+    model = load_model(tiny.spec)
+    with pytest.raises(InputError, match=r"reads an outlier head, and python:.* has none: choose another, .*energy"):
+        Scorer.build(model, ["energy", spec])
+
+
+def test_an_outlier_head_is_read_where_there_is_one(tiny, image) -> None:
+    model = load_model(tiny.spec)
+    torch.manual_seed(0)
+    extended = replace(model, network=ExtendedNetwork(11, "enet", outlier_head=True).eval())
+    scored = Scorer.build(extended, ["outlier-probability"], network_size=(64, 64))(image)
+    assert scored.scores["outlier-probability"].shape == SIZE
+    assert scored.prediction.outlier_logits is not None
 
 
 def test_broken_scores_are_refused(tiny, image) -> None:

@@ -30,3 +30,18 @@ def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index in range(count):
             write_frame(folder / split, index, random)
     return folder
+
+
+@pytest.fixture(scope="session")
+def cutouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four images with a mask of the one thing in each."""
+    folder = tmp_path_factory.mktemp("data") / "cutouts"
+    random = np.random.default_rng(1)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for index in range(4):
+        mask = np.zeros((24, 30), np.uint8)
+        mask[4 : 14 + index, 6:20] = 255
+        Image.fromarray(random.integers(0, 256, (24, 30, 3)).astype(np.uint8)).save(folder / f"images/{index}.png")
+        Image.fromarray(mask).save(folder / f"masks/{index}.png")
+    return folder

@@ -1,6 +1,7 @@
 """Crops: what they show, that chance depends on the key alone, and the order of a run."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from strays.cards import Card
 from strays.data import open_scenes
 from strays.data.base import SceneSet
 from strays.errors import InputError
+from strays.negatives import Negative, PastedNegatives
+from strays.negatives.mixing import Mixture
 from strays.scene import Scene
 from strays.taxonomy import CAMVID, CITYSCAPES, IGNORE, Taxonomy
 from strays.training import crops as module
@@ -63,7 +66,8 @@ def settings(**changes: object) -> TrainingSettings:
 
 def several(scenes: Scene, crop: tuple[int, int], scale: tuple[float, float], count: int = 40) -> list[tuple]:
     random = np.random.default_rng(0)
-    return [random_crop(scenes, crop, scale, random) for _ in range(count)]
+    patches = [random_crop(scenes, crop, scale, random) for _ in range(count)]
+    return [(patch.image, patch.labels) for patch in patches]
 
 
 def flipped(image: NDArray[np.uint8]) -> bool:
@@ -148,10 +152,10 @@ def test_the_same_key_gives_the_same_crop() -> None:
     keys = [(0, 0), (0, 1), (1, 0), (1, 1)]
     first = {key: crops[key] for key in keys}
     for key in reversed(keys):
-        image, labels = again[key]
-        assert torch.equal(image, first[key][0])
-        assert torch.equal(labels, first[key][1])
-    image, labels = first[0, 0]
+        for one, other in zip(again[key], first[key], strict=True):
+            assert torch.equal(one, other)
+    image, labels, mask, index = first[0, 0]
+    assert (mask.shape, mask.dtype, int(index)) == ((16, 24), torch.uint8, 0)
     assert (image.shape, image.dtype) == ((3, 16, 24), torch.uint8)
     assert (labels.shape, labels.dtype) == ((16, 24), torch.uint8)
     assert not torch.equal(image, first[1, 0][0])
@@ -160,7 +164,8 @@ def test_the_same_key_gives_the_same_crop() -> None:
 
 def batches(count: int, start: int, steps: int, workers: int = 0, **changes: object) -> list[tuple[Tensor, Tensor]]:
     mix = SceneMix([Listed([scene(seed=seed) for seed in range(count)])])
-    return list(crop_batches(Crops(mix, settings(**changes)), start, steps, workers))
+    found = crop_batches(Crops(mix, settings(**changes)), start, steps, workers)
+    return [(batch.images, batch.labels) for batch in found]
 
 
 def shown(found: list[tuple[Tensor, Tensor]]) -> list[list[int]]:
@@ -199,6 +204,75 @@ def test_workers_change_nothing() -> None:
     for (images, labels), (other, others) in zip(batches(5, 1, 4), batches(5, 1, 4, workers=1), strict=True):
         assert torch.equal(images, other)
         assert torch.equal(labels, others)
+
+
+class Stamp(PastedNegatives):
+    """A grey square of two pixels."""
+
+    card = Card(title="Stamp", summary="For tests.")
+
+    def __len__(self) -> int:
+        return 1
+
+    def sample(self, random: np.random.Generator, size: tuple[int, int]) -> Negative:
+        return Negative(np.full((2, 2, 3), 99, np.uint8), np.ones((2, 2), np.uint8))
+
+
+def test_negatives_are_mixed_in_by_the_same_key() -> None:
+    mix = SceneMix([Listed([scene(seed=0), scene(seed=1)])])
+    crops = Crops(mix, settings(), Mixture([Stamp()], 1.0))
+    plain = Crops(mix, settings())
+    for key in ((0, 0), (0, 1), (5, 1)):
+        image, labels, mask, _ = crops[key]
+        negative = mask == 1
+        assert negative.sum() == 4
+        assert (labels[negative] == IGNORE).all()
+        assert (image[:, negative] == 99).all()
+        before = plain[key]
+        assert torch.equal(image[:, ~negative], before.images[:, ~negative])
+        assert torch.equal(labels[~negative], before.labels[~negative])
+        assert torch.equal(crops[key].mask, mask)
+
+
+def test_labels_are_translated() -> None:
+    mix = SceneMix([Listed([scene()])])
+    table = np.full(256, IGNORE, np.uint8)
+    table[:11] = np.arange(11)[::-1]
+    table[4] = IGNORE
+    found, before = Crops(mix, settings(), None, table)[0, 0].labels, Crops(mix, settings())[0, 0].labels
+    assert torch.equal(found, torch.from_numpy(table[before.numpy()]))
+
+
+def test_what_shows_no_scene_is_masked() -> None:
+    whole = scene((10, 12))
+    outside = np.zeros(whole.size, bool)
+    outside[7:] = True
+    patch = random_crop(replace(whole, outside=outside), (16, 24), (1.0, 1.0), np.random.default_rng(0))
+    rows = np.flatnonzero((patch.labels != IGNORE).any(1))
+    assert len(rows) == 10
+    inside = (patch.labels != IGNORE) & (np.arange(16)[:, None] < rows[0] + 7)
+    assert (patch.mask == np.where(inside, 0, IGNORE)).all()
+    assert not random_crop(whole, (10, 12), (1.0, 1.0), np.random.default_rng(0)).mask.any()
+
+
+def test_processes_share_a_batch() -> None:
+    mix = SceneMix([Listed([scene(seed=seed) for seed in range(9)])])
+    crops = Crops(mix, settings(batch=4))
+    whole = [batch.indices.tolist() for batch in crop_batches(crops, 0, 4)]
+    parts = [[batch.indices.tolist() for batch in crop_batches(crops, 0, 4, 0, rank, 2)] for rank in (0, 1)]
+    assert [[*one, *other] for one, other in zip(*parts, strict=True)] == whole
+
+
+def test_parts_of_a_batch() -> None:
+    (batch,) = crop_batches(Crops(SceneMix([Listed([scene(seed=seed) for seed in range(4)])]), settings(batch=4)), 0, 1)
+    first, second = batch.parts(2)
+    assert torch.equal(torch.cat([first.images, second.images]), batch.images)
+    assert [*first.indices, *second.indices] == [*batch.indices]
+
+
+def test_scenes_are_called_by_their_set() -> None:
+    mix = SceneMix([Listed([scene(seed=0)], "first"), Listed([scene(seed=1), scene(seed=2)], "second")])
+    assert [mix.scene_name(index) for index in range(3)] == ["first/scene 0", "second/scene 1", "second/scene 2"]
 
 
 def test_a_mix_lists_all_scenes_and_keeps_what_it_read() -> None:

@@ -13,18 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
 from strays.data import open_scenes
 from strays.errors import InputError, WeightsError
-from strays.metrics import ClosedSetResult
+from strays.loading import load_model
 from strays.model import MODEL_FILE, WEIGHTS_FILE, Model
 from strays.networks.encoders import MobileNetV2
 from strays.networks.swiftnet import SwiftNet
 from strays.taxonomy import CAMVID
-from strays.training import TrainingSettings, train
+from strays.training import TrainingSettings, Validation, train
 from strays.training.checkpoints import CHECKPOINT
+from strays.training.crops import Batch
 from strays.training.loop import Trainer
 from strays.training.validation import closed_set_metrics
 
@@ -65,7 +67,7 @@ class Recorder:
     starts: list[tuple[int, int]] = field(default_factory=list)
     terms: dict[int, Mapping[str, float]] = field(default_factory=dict)
     shares: list[float] = field(default_factory=list)
-    results: dict[int, ClosedSetResult] = field(default_factory=dict)
+    results: dict[int, Validation] = field(default_factory=dict)
 
     def started(self, step: int, steps: int) -> None:
         self.starts.append((step, steps))
@@ -76,7 +78,7 @@ class Recorder:
         if step == self.stop_at:
             raise StoppedError
 
-    def validated(self, step: int, result: ClosedSetResult) -> None:
+    def validated(self, step: int, result: Validation) -> None:
         self.results[step] = result
 
 
@@ -126,7 +128,7 @@ def test_the_model_tells_how_it_was_made(run: Run, settings: Change) -> None:
     assert facts.taxonomy == CAMVID
     assert (facts.recipe, facts.detector) == ("closed-set", "energy")
     assert facts.training["settings"] == json.loads(settings().model_dump_json())
-    assert facts.training["validation"] == dict(run.told.results[STEPS])
+    assert facts.training["validation"] == dict(run.told.results[STEPS].closed)
     assert "trained by the recipe closed-set on camvid" in facts.card.summary
     assert not run.model.network.training
 
@@ -136,8 +138,8 @@ def test_the_model_in_the_folder_is_the_one_returned(run: Run, settings: Change)
     assert loaded.sha256() == run.model.sha256()
     assert loaded.facts == run.model.facts
     scenes = open_scenes(settings().data[0], split="val")
-    found = closed_set_metrics(loaded.network, scenes, len(CAMVID), torch.device("cpu"))
-    assert found == run.told.results[STEPS]
+    found = closed_set_metrics(loaded.network, scenes, CAMVID, torch.device("cpu"))
+    assert found == run.told.results[STEPS].closed
 
 
 def test_a_run_killed_within_an_epoch_ends_the_same(run: Run, settings: Change, tmp_path: Path) -> None:
@@ -205,19 +207,19 @@ def trainer(settings: Change, tmp_path: Path) -> Callable[..., Trainer]:
     return lambda **changes: Trainer(settings(**changes), tmp_path, device="cpu")
 
 
-def batch(count: int = 2) -> tuple[Tensor, Tensor]:
+def batch(count: int = 2) -> Batch:
     """Two halves of different brightness, two classes, uint8."""
     images = torch.full((count, 3, 32, 32), 60, dtype=torch.uint8)
     images[..., 16:] = 190
     labels = torch.zeros(count, 32, 32, dtype=torch.uint8)
     labels[..., 16:] = 3
     labels[:, :2] = 255
-    return images, labels
+    return Batch(images, labels, torch.zeros_like(labels), torch.arange(count))
 
 
 def test_it_learns_a_batch_by_heart(trainer: Callable[..., Trainer]) -> None:
     learner = trainer(colour=0, learning_rate=5e-3, epochs=20, class_weights="none")
-    losses = [learner.take_step(*batch())["total"] for _ in range(30)]
+    losses = [learner.take_step(batch())["total"] for _ in range(30)]
     assert losses[0] > 1
     assert losses[-1] < losses[0] / 4
     assert np.mean(losses[-5:]) < np.mean(losses[10:15]) < np.mean(losses[:5])
@@ -228,7 +230,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = trainer(network="enet", colour=0)
-    learner.take_step(*batch())
+    learner.take_step(batch())
     learner.save()
     before = {key: one.clone() for key, one in learner.network.named_parameters()}
     losses = learner.recipe.losses
@@ -238,9 +240,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         return {**terms, "outliers": terms["total"] * torch.inf, "total": terms["total"] * torch.nan}
 
     monkeypatch.setattr(learner.recipe, "losses", broken)
-    told = r"no longer finite at step 1 \(total, outliers\); the last checkpoint in .* is kept: .*--learning-rate"
+    where = r"camvid/.*, camvid/.*"
+    told = (
+        rf"no longer finite at step 1 \(total, outliers\) on {where}; the last checkpoint in .* is kept: .*--learning"
+    )
     with pytest.raises(InputError, match=told):
-        learner.take_step(*batch())
+        learner.take_step(batch())
     assert all(torch.equal(one, before[key]) for key, one in learner.network.named_parameters())
     assert torch.load(learner.out / CHECKPOINT, weights_only=True)["step"] == 1
 
@@ -251,7 +256,7 @@ def test_the_rate_rises_for_50_steps_and_falls_along_a_cosine(trainer: Callable[
     rates = []
     for step in (0, 24, 49, 150, 299, 300):
         learner.step = step
-        rates.append(1e-3 * learner._rate())
+        rates.append(learner._rate())
     cosines = [1e-5 + (1e-3 - 1e-5) * (1 + np.cos(np.pi * step / 300)) / 2 for step in (0, 24, 49, 150, 299, 300)]
     assert rates == pytest.approx([cosines[0] / 50, cosines[1] / 2, *cosines[2:]])
     assert rates[-1] == pytest.approx(1e-5)
@@ -261,8 +266,8 @@ def test_the_optimizer_gets_the_rate_of_its_step(trainer: Callable[..., Trainer]
     learner = trainer(network="enet", epochs=100, learning_rate=1e-3)
     for step in (0, 149):
         learner.step = step
-        expected = 1e-3 * learner._rate()
-        learner.take_step(*batch())
+        expected = learner._rate()
+        learner.take_step(batch())
         assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([expected])
 
 
@@ -284,14 +289,14 @@ def test_an_encoder_with_weights_has_a_rate_of_its_own(trainer: Callable[..., Tr
     stored = torch.load(encoder, weights_only=True)
     for key, value in learner.network.encoder.state_dict().items():
         assert torch.equal(value, stored[key].to(value.dtype))
-    learner.take_step(*batch())
+    learner.take_step(batch())
     assert slow["lr"] == pytest.approx(0.1 * fast["lr"])
 
 
 def test_an_encoder_of_rate_0_stays_as_it_is(trainer: Callable[..., Trainer], encoder: Path) -> None:
     learner = trainer(encoder_weights=str(encoder), encoder_rate=0)
     before = [one.clone() for one in learner.network.encoder.parameters()]
-    learner.take_step(*batch())
+    learner.take_step(batch())
     assert all(torch.equal(one, other) for one, other in zip(learner.network.encoder.parameters(), before, strict=True))
 
 
@@ -357,3 +362,103 @@ def test_training_starts_from_the_seed(trainer: Callable[..., Trainer]) -> None:
     weights = [one.state_dict()["classifier.2.weight"] for one in (first, same, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+SHARED_RUN = """
+import sys
+from pathlib import Path
+import torch
+from strays.training import TrainingSettings, train
+
+torch.set_num_threads(1)
+train(TrainingSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]), device="cpu")
+"""
+
+
+def test_two_processes_share_a_run(settings: Change, tmp_path: Path) -> None:
+    """Under torchrun: each computes its half of a batch, both end with the same weights, and one writes them."""
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED_RUN)
+    chosen = settings(network="erfnet", colour=0, epochs=1)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, str(script), chosen.model_dump_json(), str(tmp_path / "out")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shared = Model.load(tmp_path / "out")
+    alone = train(chosen, tmp_path / "alone", device="cpu")
+    assert shared.facts.training["settings"] == alone.facts.training["settings"]
+    one, other = shared.network.state_dict(), alone.network.state_dict()
+    # batch norm sees half a batch in each process, so the weights are alike, not the same
+    moved = torch.cat([(one[name] - other[name]).abs().flatten() for name in one if "weight" in name])
+    assert 0 < moved.mean() < 1e-3
+    events = list((tmp_path / "out").glob("tensorboard/**/events.out.tfevents.*"))
+    assert len(events) == 1
+
+
+def test_a_batch_that_processes_cannot_share(trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    with pytest.raises(
+        InputError, match=r"a batch of 3 cannot be shared by 2 processes .* choose a --batch that 2 div"
+    ):
+        trainer(network="enet", batch=3)
+
+
+def test_parts_of_a_batch_add_up(trainer: Callable[..., Trainer]) -> None:
+    """Without dropout and with batch norm at rest, a batch in parts moves the weights as the whole one does."""
+    found = []
+    for accumulate in (1, 2):
+        learner = trainer(network="erfnet", accumulate=accumulate, colour=0, class_weights="none", clip=1e9)
+        learner.learner.eval()
+        learner.take_step(batch())
+        found.append({name: one.detach().clone() for name, one in learner.network.named_parameters()})
+    for name, one in found[0].items():
+        torch.testing.assert_close(one, found[1][name], rtol=1e-3, atol=2e-6, msg=name)
+
+
+def test_a_run_with_negatives_ends_the_same_too(settings: Change, cutouts: Path, tmp_path: Path) -> None:
+    """From a model, with an outlier head, accumulated, and a rate that depends on validation."""
+    chosen = settings(
+        recipe="densehybrid",
+        network=None,
+        init="default",
+        negatives=(f"objects={cutouts}",),
+        negative_share=0.7,
+        accumulate=2,
+        schedule="plateau",
+        crop=(64, 64),
+    )
+    whole = train(chosen, tmp_path / "whole", device="cpu")
+    with pytest.raises(StoppedError):
+        train(chosen, tmp_path / "parts", Recorder(stop_at=4), device="cpu", checkpoint_minutes=0)
+    assert train(chosen, tmp_path / "parts", device="cpu").sha256() == whole.sha256()
+    assert_same_files(tmp_path / "parts", tmp_path / "whole")
+    loaded = Model.load(tmp_path / "whole")
+    assert (loaded.facts.network, loaded.facts.detector) == ("extended", "densehybrid")
+    assert loaded.facts.name == f"{load_model('default').name}-densehybrid"
+
+
+def test_what_pebal_calibrates_outlasts_a_stop(settings: Change, cutouts: Path, tmp_path: Path) -> None:
+    chosen = settings(recipe="pebal:margins=calibrated", network="swiftnet-mnv2", negatives=(f"objects={cutouts}",))
+    whole = train(chosen, tmp_path / "whole", device="cpu")
+    with pytest.raises(StoppedError):
+        train(chosen, tmp_path / "parts", Recorder(stop_at=3), device="cpu", checkpoint_minutes=0)
+    assert train(chosen, tmp_path / "parts", device="cpu").sha256() == whole.sha256()
+
+
+def test_negatives_that_are_missing_are_told_first(trainer: Callable[..., Trainer]) -> None:
+    with pytest.raises(InputError, match="densehybrid learns from negatives, and there are none: name a folder"):
+        trainer(recipe="densehybrid")
+
+
+def test_anomalies_are_looked_at_too(settings: Change, tmp_path: Path) -> None:
+    told = Recorder()
+    chosen = settings(network="enet", epochs=1, colour=0)
+    model = train(chosen, tmp_path, told, device="cpu", validation_anomalies=["synthetic=2"])
+    found = told.results[3].anomalies["synthetic"]
+    assert set(found) == {"AP", "FPR95"}
+    assert model.facts.training["anomalies"] == {"synthetic": found}
+    (events,) = tmp_path.glob("tensorboard/**/events.out.tfevents.*")
+    written = events.read_bytes()
+    for name in (b"validation/synthetic AP", b"crops/negatives", b"crops/scores"):
+        assert name in written

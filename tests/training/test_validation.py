@@ -1,19 +1,28 @@
 """Validation: mIoU as scikit-learn computes it, at the size of each scene."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, jaccard_score
+from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
 from torch import Tensor, nn
 
 from strays.cards import Card
+from strays.data import open_scenes
+from strays.data.synthetic import SyntheticScenes
+from strays.detectors import build_detector
+from strays.errors import InputError
 from strays.networks.base import SegmentationNetwork
 from strays.scene import Scene
-from strays.taxonomy import IGNORE
-from strays.training.validation import closed_set_metrics
+from strays.taxonomy import IGNORE, LabelClass, Taxonomy
+from strays.training.validation import anomaly_metrics, closed_set_metrics
 
 CLASSES = 4
 CPU = torch.device("cpu")
+NAMES = tuple(LabelClass(name=str(index), colour=(index, 0, 0)) for index in range(CLASSES))
+TAXONOMY = Taxonomy(name="numbers", classes=NAMES)
 
 
 class Slight(SegmentationNetwork):
@@ -64,7 +73,7 @@ def predictions(network: Slight, scenes: list[Scene]) -> tuple[np.ndarray, np.nd
 def test_it_is_the_jaccard_index_of_scikit_learn(network: Slight, scenes: list[Scene]) -> None:
     found, true = predictions(network, scenes)
     present = sorted({*found.tolist(), *true.tolist()})
-    result = closed_set_metrics(network, scenes, CLASSES, CPU)
+    result = closed_set_metrics(network, scenes, TAXONOMY, CPU)
     per_class = jaccard_score(true, found, labels=range(CLASSES), average=None, zero_division=0)
     assert result["mIoU"] == pytest.approx(per_class[present].mean())
     assert [one or 0 for one in result.iou] == pytest.approx(per_class.tolist())
@@ -75,18 +84,59 @@ def test_it_is_the_jaccard_index_of_scikit_learn(network: Slight, scenes: list[S
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_is_left_in_the_mode_it_was_in(network: Slight, scenes: list[Scene], training: bool) -> None:
     network.train(training)
-    first = closed_set_metrics(network, scenes, CLASSES, CPU)
+    first = closed_set_metrics(network, scenes, TAXONOMY, CPU)
     assert network.training == training
     assert network.layers.training == training
-    assert closed_set_metrics(network, scenes, CLASSES, CPU) == first
+    assert closed_set_metrics(network, scenes, TAXONOMY, CPU) == first
 
 
 def test_no_gradient_is_kept(network: Slight, scenes: list[Scene]) -> None:
-    closed_set_metrics(network, scenes, CLASSES, CPU)
+    closed_set_metrics(network, scenes, TAXONOMY, CPU)
     assert all(one.grad is None for one in network.parameters())
 
 
 def test_scenes_without_labels_do_not_count(network: Slight, scenes: list[Scene]) -> None:
     unlabelled = Scene(np.zeros((8, 8, 3), np.uint8))
-    expected = closed_set_metrics(network, scenes, CLASSES, CPU)
-    assert closed_set_metrics(network, [*scenes, unlabelled], CLASSES, CPU) == expected
+    expected = closed_set_metrics(network, scenes, TAXONOMY, CPU)
+    assert closed_set_metrics(network, [*scenes, unlabelled], TAXONOMY, CPU) == expected
+
+
+def test_the_void_channel_is_no_prediction(network: Slight, scenes: list[Scene]) -> None:
+    with_void = Taxonomy(name="with void", classes=NAMES, void=CLASSES - 1)
+    network.layers[1].bias.data[-1] = 100
+    result = closed_set_metrics(network, scenes, with_void, CPU)
+    assert len(result.iou) == CLASSES - 1
+    network.layers[1].bias.data[-1] = -100
+    assert closed_set_metrics(network, scenes, with_void, CPU) == result
+
+
+def test_labels_are_translated(network: Slight, scenes: list[Scene]) -> None:
+    table = np.full(256, IGNORE, np.uint8)
+    table[:3] = 2, 0, 1
+    moved = [replace(one, labels=table[one.labels]) for one in scenes]
+    assert closed_set_metrics(network, scenes, TAXONOMY, CPU, table) == closed_set_metrics(
+        network, moved, TAXONOMY, CPU
+    )
+
+
+def test_anomalies_are_ranked_as_scikit_learn_does(network: Slight) -> None:
+    scenes = SyntheticScenes(3, size=(64, 96))
+    found = anomaly_metrics(network, build_detector("energy"), scenes, TAXONOMY, CPU)
+    scores, masks = [], []
+    for scene in scenes:
+        image = torch.tensor(scene.image).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            score = -network.eval()(image).double()
+            logits = nn.functional.interpolate(-score, scene.size, mode="bilinear", align_corners=False)
+        scores.append(-torch.logsumexp(logits, 1)[0].numpy()[scene.mask != IGNORE])
+        masks.append(scene.mask[scene.mask != IGNORE])
+    expected = average_precision_score(np.concatenate(masks), np.concatenate(scores))
+    assert found["AP"] == pytest.approx(expected, abs=2e-4)
+    assert 0 <= found["FPR95"] <= 1
+    assert network.training is False
+
+
+def test_a_set_without_masks_cannot_show_anomalies(network: Slight, camvid: Path) -> None:
+    scenes = open_scenes(f"camvid={camvid}", split="val")
+    with pytest.raises(InputError, match="has no anomaly mask: validate on a set that has"):
+        anomaly_metrics(network, build_detector("energy"), scenes, TAXONOMY, CPU)

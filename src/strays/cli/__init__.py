@@ -5,7 +5,7 @@ from typing import NoReturn, cast
 
 import typer
 
-from strays.cli import bench, demo, doctor, fit, listings, score, train
+from strays.cli import bench, demo, doctor, fit, listings, negatives, score, train
 
 __all__ = ["app", "main"]
 
@@ -44,6 +44,7 @@ app.command("score", rich_help_panel="Commands")(score.score)
 app.command("bench", rich_help_panel="Commands")(bench.bench)
 app.command("fit", rich_help_panel="Commands")(fit.fit)
 app.command("train", rich_help_panel="Commands")(train.train)
+app.command("negatives", rich_help_panel="Commands")(negatives.negatives)
 app.command("doctor", rich_help_panel="Commands")(doctor.doctor)
 listings.add_to(app)
 

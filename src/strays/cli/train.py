@@ -1,80 +1,75 @@
 """``strays train``: a recipe, a network and data in, a model directory out."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import typer
+
+from strays.cli import training_options as options
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from strays.metrics import ClosedSetResult
-    from strays.training.settings import TrainingSettings
+    from strays.training import TrainingSettings, Validation
 
 __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of the recipe: see strays recipes.")],
-    data: Annotated[
-        list[str],
-        typer.Option(help="NAME=PATH or synthetic=COUNT; several times for several sets.", metavar="NAME=PATH"),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the model, checkpoint and TensorBoard logs.")],
-    network: Annotated[str, typer.Option(help="Name of the network: see strays networks.")] = "swiftnet-rn18",
-    encoder_weights: Annotated[
-        Path | None, typer.Option(help="Weights file for the encoder; random by default.")
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 70,
-    batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
-    crop: Annotated[str, typer.Option(help="Size of a crop.", metavar="HxW")] = "256x320",
-    scale: Annotated[str, typer.Option(help="Range of the random zoom.", metavar="LOW,HIGH")] = "0.6,1.8",
-    colour: Annotated[float, typer.Option(help="Strength of random colour, light and blur, 0 to 3; 0 = none.")] = 1.0,
-    learning_rate: Annotated[float, typer.Option(help="At the start of the cosine.")] = 4e-4,
-    encoder_rate: Annotated[
-        float, typer.Option(help="Factor on the rate of an encoder that starts from weights.")
-    ] = 0.25,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-4,
-    class_weights: Annotated[
-        str, typer.Option(help="inverse-log favours rare classes, none does not.")
-    ] = "inverse-log",
-    precision: Annotated[
-        str, typer.Option(help="auto, float32 or bfloat16; auto takes what the device computes fast.")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Decides weights, order, crops and colours.")] = 0,
-    device: Annotated[str, typer.Option(help="auto takes a GPU where there is one; or cpu, cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that prepare crops.", min=0)] = 0,
-    validate_every: Annotated[int, typer.Option(help="Epochs between two looks at the validation scenes.", min=1)] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
+    context: typer.Context,
+    recipe: options.Recipe,
+    data: options.DataSets,
+    out: options.Out,
+    negatives: options.NegativeSources = None,
+    negative_share: options.NegativeShare = None,
+    network: options.NetworkName = None,
+    init: options.Init = None,
+    encoder_weights: options.EncoderWeights = None,
+    trained: options.TrainedBlocks = None,
+    frozen_norm: options.FrozenNorm = None,
+    epochs: options.Epochs = None,
+    batch: options.Batch = None,
+    accumulate: options.Accumulate = None,
+    optimizer: options.Optimizer = None,
+    schedule: options.Schedule = None,
+    learning_rate: options.LearningRate = None,
+    encoder_rate: options.EncoderRate = None,
+    weight_decay: options.WeightDecay = None,
+    crop: options.Crop = None,
+    scale: options.Zoom = None,
+    colour: options.Colour = None,
+    class_weights: options.ClassWeights = None,
+    precision: options.Precision = None,
+    seed: options.Seed = None,
+    device: options.TrainingDevice = "auto",
+    workers: options.Workers = 0,
+    validate_every: options.ValidateEvery = 1,
+    validation_anomalies: options.AnomalySets = None,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Train a network. Killed and started again with the same words it continues and ends with the same weights."""
+    """Train a network. Killed and started again with the same words it continues and ends with the same weights.
+
+    What is not said here is as the recipe has it, else as shown. Started by torchrun it takes several processes.
+    """
     from strays.cli.progress import bar, say
 
     _check_extra()
-    settings = _settings(
-        recipe=recipe,
-        network=network,
-        data=tuple(data),
-        encoder_weights=None if encoder_weights is None else str(encoder_weights),
-        epochs=epochs,
-        batch=batch,
-        crop=_pair("--crop", crop.lower(), "x", int),
-        scale=_pair("--scale", scale, ",", float),
-        colour=colour,
-        learning_rate=learning_rate,
-        encoder_rate=encoder_rate,
-        weight_decay=weight_decay,
-        class_weights=class_weights,
-        precision=precision,
-        seed=seed,
-    )
+    settings = _settings(context.params)
     from strays.training import train as train_network
 
     with bar("step", quiet) as progress:
-        listener = None if quiet else _Shown(progress)
-        model = train_network(settings, out, listener, device, workers, validate_every=validate_every)
+        shown = _Shown(progress)
+        model = train_network(
+            settings,
+            out,
+            None if quiet else shown,
+            device,
+            workers,
+            validate_every=validate_every,
+            validation_anomalies=validation_anomalies or (),
+        )
     if not quiet:
+        say(f"{shown.waiting:.0%} of the time was spent waiting for data")
         say(f"{model.name} is in {out}: strays score IMAGES --model {out}\ncurves: tensorboard --logdir {out}")
 
 
@@ -86,18 +81,22 @@ class _Shown:
         self.task = progress.add_task("training", total=None)
         self.waited: list[float] = []
 
+    @property
+    def waiting(self) -> float:
+        """The share of the time that was spent waiting for data, over the last hundred steps."""
+        return sum(self.waited) / max(1, len(self.waited))
+
     def started(self, step: int, steps: int) -> None:
         self.progress.update(self.task, completed=step, total=steps)
 
     def stepped(self, step: int, terms: Mapping[str, float], waiting: float) -> None:
         self.waited = [*self.waited[-99:], waiting]
-        told = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name != "total")
-        share = sum(self.waited) / len(self.waited)
-        self.progress.update(self.task, completed=step, description=f"{told}, {share:.0%} waiting for data")
+        told = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name != "total" or len(terms) == 1)
+        self.progress.update(self.task, completed=step, description=f"{told}, {self.waiting:.0%} waiting for data")
 
-    def validated(self, step: int, result: "ClosedSetResult") -> None:
-        told = f"step {step}: mIoU {100 * result['mIoU']:.2f} %, accuracy {100 * result['accuracy']:.2f} %"
-        self.progress.console.print(told, highlight=False)
+    def validated(self, step: int, result: "Validation") -> None:
+        told = [f"{name} {100 * value:.2f} %" for name, value in result.scalars().items()]
+        self.progress.console.print(f"step {step}: {', '.join(told)}", highlight=False)
 
 
 def _check_extra() -> None:
@@ -121,16 +120,28 @@ def _pair(option: str, text: str, separator: str, number: type[int] | type[float
     return first, second
 
 
-def _settings(**choices: object) -> "TrainingSettings":
+def _settings(words: Mapping[str, object]) -> "TrainingSettings":
+    """Return the settings that the options stand for; those that were not given are left to recipe and defaults."""
     from pydantic import ValidationError
 
     from strays.errors import InputError
-    from strays.training.settings import TrainingSettings
+    from strays.training import TrainingSettings
 
+    given = {key: one for key, one in words.items() if key in TrainingSettings.model_fields and one is not None}
+    parsed = {key: parse(str(given[key])) for key, parse in _PARSED.items() if key in given}
     try:
-        return TrainingSettings.model_validate(choices)
+        return TrainingSettings.model_validate({**given, **parsed})
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(
-            f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}, got {first['input']!r}"
-        ) from error
+        if not first["loc"]:  # about several options together
+            raise InputError(first["msg"].removeprefix("Value error, ")) from error
+        option = str(first["loc"][0]).replace("_", "-")
+        raise InputError(f"--{option}: {first['msg']}, got {first['input']!r}") from error
+
+
+_PARSED: Mapping[str, Callable[[str], object]] = {
+    "crop": lambda text: _pair("--crop", text.lower(), "x", int),
+    "scale": lambda text: _pair("--scale", text, ",", float),
+    "trained": lambda text: tuple(filter(None, text.split(","))),
+    "encoder_weights": str,
+}

@@ -183,21 +183,34 @@ class FrameSet(SceneSet):
         image = self.read_image(frame)
         labels = self._read_map(frame, frame.labels, self.label_map, image)
         mask = self._read_map(frame, frame.mask, self.mask_map, image)
-        return Scene(image, labels, mask, frame.name)
+        return Scene(image, labels, mask, frame.name, self.read_outside(frame, image))
 
     def read_image(self, frame: Frame) -> NDArray[np.uint8]:
         """Return the picture of a frame, uint8 RGB (H, W, 3)."""
         return read_image(frame.image)
+
+    def read_outside(self, frame: Frame, image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+        """Return where the picture of a frame shows no scene, bool (H, W); None where the data set does not tell."""
+        return None
 
     def _read_map(
         self, frame: Frame, path: Path | None, declared: ValueMap | None, image: NDArray[np.uint8]
     ) -> NDArray[np.uint8] | None:
         if path is None or declared is None:
             return None
-        raw = read_map(path)
-        if raw.shape != image.shape[:2]:
-            raise InputError(f"{path}: {size_complaint(declared.kind, raw.shape, frame.image, image.shape)}")
-        return declared.convert(raw, path)
+        return declared.convert(read_fitting_map(path, declared.kind, frame, image), path)
+
+
+def read_fitting_map(path: Path, kind: str, frame: Frame, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the raw values (H, W) of a map that belongs to the picture ``image`` (H, W, 3) of a frame.
+
+    Raises:
+        InputError: if it cannot be read, or has another size than the picture.
+    """
+    raw = read_map(path)
+    if raw.shape != image.shape[:2]:
+        raise InputError(f"{path}: {size_complaint(kind, raw.shape, frame.image, image.shape)}")
+    return raw
 
 
 def size_complaint(kind: str, found: tuple[int, ...], image: Path, size: tuple[int, ...]) -> str:

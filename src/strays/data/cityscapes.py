@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from strays.cards import Card
-from strays.data.base import Facts, register_dataset
+from strays.data.base import Facts, Frame, FrameSet, read_fitting_map, register_dataset
 from strays.data.layout import PairLayout, Pairs
 from strays.data.paired import LabelledReader
 from strays.data.values import LabelMap
 from strays.taxonomy import CITYSCAPES, IGNORE, Taxonomy
 
-__all__ = ["LABEL_IDS", "TRAIN_IDS", "Cityscapes"]
+__all__ = ["LABEL_IDS", "TRAIN_IDS", "Cityscapes", "CityscapesFrames"]
 
 _TRAINED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
@@ -22,12 +25,38 @@ TRAIN_IDS = LabelMap.indices(19)
 
 _ENCODINGS = {"_gtFine_labelTrainIds": TRAIN_IDS, "_gtFine_labelIds": LABEL_IDS}
 
+_EGO_VEHICLE, _OUT_OF_ROI = 1, 3
+"""The first and last of the ``labelIds`` of pixels that show no scene; between them lies the rectification border."""
+
+
+class CityscapesFrames(FrameSet):
+    """Frames whose ``labelIds``, where they lie beside the labels, tell the own vehicle and borders from the scene."""
+
+    def read_outside(self, frame: Frame, image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+        """Return where there is the own vehicle or a border, bool (H, W); None without a ``labelIds`` file.
+
+        Raises:
+            InputError: if there is such a file that cannot be read, or has another size than the picture.
+        """
+        ids = None if frame.labels is None else _label_ids(frame.labels)
+        if ids is None:
+            return None
+        raw = read_fitting_map(ids, LabelMap.kind, frame, image)
+        return (raw >= _EGO_VEHICLE) & (raw <= _OUT_OF_ROI)
+
+
+def _label_ids(labels: Path) -> Path | None:
+    stem = labels.stem.replace("_gtFine_labelTrainIds", "_gtFine_labelIds")
+    path = labels.with_name(f"{stem}{labels.suffix}")
+    return path if path.stem.endswith("_gtFine_labelIds") and path.is_file() else None
+
 
 @register_dataset("cityscapes")
 class Cityscapes(LabelledReader):
     """Cityscapes in its official layout, the fine labels in their 19 trained classes.
 
     Reads ``labelTrainIds`` where they exist for as many frames as ``labelIds``, else ``labelIds``; one kind per split.
+    The own vehicle and the borders, which only ``labelIds`` know, are marked as outside the scene where they are there.
 
     Reference:
         Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016.
@@ -46,6 +75,7 @@ class Cityscapes(LabelledReader):
     default_split: ClassVar[str | None] = "val"
     taxonomy: ClassVar[Taxonomy] = CITYSCAPES
     label_map: ClassVar[LabelMap] = TRAIN_IDS
+    scenes: ClassVar[type[FrameSet]] = CityscapesFrames
     layouts: ClassVar[tuple[str, ...]] = ("leftImg8bit/SPLIT/CITY/*_leftImg8bit.png with gtFine/SPLIT/CITY/*_gtFine_*",)
 
     @classmethod

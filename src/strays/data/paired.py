@@ -112,10 +112,12 @@ class LabelledReader(PairedReader):
     Attributes:
         taxonomy: the classes that converted labels index.
         label_map: what the raw values mean.
+        scenes: what reads the frames.
     """
 
     taxonomy: ClassVar[Taxonomy]
     label_map: ClassVar[LabelMap]
+    scenes: ClassVar[type[FrameSet]] = FrameSet
 
     @classmethod
     def declared(cls, pairs: Pairs) -> LabelMap:
@@ -125,7 +127,7 @@ class LabelledReader(PairedReader):
     @classmethod
     def frame_set(cls, pairs: Pairs, split: str | None) -> FrameSet:
         """Return the scenes of pairs that were found."""
-        return FrameSet(
+        return cls.scenes(
             cls.name,
             cls.card,
             [Frame(cls.frame_name(key), image, labels=labels) for key, (image, labels) in pairs.matched.items()],

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from strays.errors import InputError
 
 __all__ = [
     "Dirichlet",
+    "DirichletDifferentialEntropy",
+    "DirichletMutualInformation",
+    "DirichletPairwiseKl",
     "dirichlet_differential_entropy",
     "dirichlet_expected_entropy",
     "dirichlet_mutual_information",
@@ -221,3 +225,84 @@ class Dirichlet(PixelwiseDetector):
         group = max(1, _CHUNK // max(1, len(logits)))
         scores = [_SCORES[self.kind](some) for some in torch.split(pixels, group, dim=2)]
         return torch.cat(scores, dim=1).reshape(len(logits), *trailing)
+
+
+class _OneScore(Dirichlet):
+    """One of the scores under a name of its own, for networks that were trained as prior networks."""
+
+    only: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__(self.only)
+
+    def settings(self) -> Settings:
+        """Return nothing: the name says it all."""
+        return {}
+
+
+@register_detector("dirichlet-differential-entropy")
+class DirichletDifferentialEntropy(_OneScore):
+    """Differential entropy of the Dirichlet distribution, see ``dirichlet_differential_entropy``.
+
+    The flat distribution, the target of negatives in the training of a prior network, has the largest one.
+
+    Reference:
+        Malinin and Gales, Predictive Uncertainty Estimation via Prior Networks, NeurIPS 2018,
+        https://arxiv.org/abs/1802.10501
+    """
+
+    card = Dirichlet.card.model_copy(
+        update={
+            "title": "Dirichlet differential entropy",
+            "summary": "Differential entropy of the Dirichlet distribution with concentrations exp(logits).",
+            "notes": "Reads networks of the recipe dirichlet, for which it has the largest value where the network "
+            "gives the target of negatives. The benchmark calls its score prior entropy, presumably this one.",
+        }
+    )
+    only = "differential-entropy"
+
+
+@register_detector("dirichlet-mutual-information")
+class DirichletMutualInformation(_OneScore):
+    """Mutual information of class and probabilities, see ``dirichlet_mutual_information``.
+
+    Reference:
+        Malinin and Gales, Predictive Uncertainty Estimation via Prior Networks, NeurIPS 2018,
+        https://arxiv.org/abs/1802.10501
+    """
+
+    card = Dirichlet.card.model_copy(
+        update={
+            "title": "Dirichlet mutual information",
+            "summary": "Mutual information of class and probabilities under the Dirichlet distribution with "
+            "concentrations exp(logits).",
+            "published": (),
+            "notes": "Reads networks of the recipe dirichlet; of these scores the one to take for ordinary networks.",
+        }
+    )
+    only = "mutual-information"
+
+
+@register_detector("dirichlet-pairwise-kl")
+class DirichletPairwiseKl(_OneScore):
+    """Expected divergence (K - 1) / a_0 of two draws, see ``dirichlet_pairwise_kl``.
+
+    Reference:
+        Malinin and Gales, Reverse KL-Divergence Training of Prior Networks, NeurIPS 2019,
+        https://arxiv.org/abs/1905.13472
+    """
+
+    card = Dirichlet.card.model_copy(
+        update={
+            "title": "Dirichlet expected pairwise KL",
+            "summary": "Expected Kullback-Leibler divergence of two draws from the Dirichlet distribution with "
+            "concentrations exp(logits).",
+            "paper": "Malinin and Gales, Reverse KL-Divergence Training of Prior Networks: Improved Uncertainty and "
+            "Adversarial Robustness, NeurIPS 2019",
+            "year": 2019,
+            "url": "https://arxiv.org/abs/1905.13472",
+            "published": (),
+            "notes": "Reads networks of the recipe dirichlet. It ranks as energy does, which is -ln a_0.",
+        }
+    )
+    only = "pairwise-kl"

@@ -9,7 +9,17 @@ from torch.nn import functional
 from strays.errors import InputError
 from strays.prediction import MaskPrediction, Passes, Prediction
 
-__all__ = ["checked_choice", "image_of", "labels_at", "masks_of", "passes_of", "tap_names", "tapped", "vectors"]
+__all__ = [
+    "checked_choice",
+    "image_of",
+    "labels_at",
+    "masks_of",
+    "outlier_logits_of",
+    "passes_of",
+    "tap_names",
+    "tapped",
+    "vectors",
+]
 
 
 Word = TypeVar("Word", bound=str)
@@ -74,6 +84,23 @@ def masks_of(prediction: Prediction, detector: str) -> MaskPrediction:
             "such as hf:facebook/mask2former-swin-tiny-cityscapes-semantic, or another detector, such as energy"
         )
     return prediction.masks
+
+
+def outlier_logits_of(prediction: Prediction, detector: str) -> Tensor:
+    """Return the logits (N, 2, h, w) of an outlier head, at its own stride; channel 1 = outlier.
+
+    Raises:
+        InputError: if the network has no such head, or what it gives has another shape.
+    """
+    if prediction.outlier_logits is None:
+        raise InputError(
+            f"the detector {detector!r} reads an outlier head, and this network has none: use a model that was trained "
+            "by a recipe with one, such as outlier-head, or another detector, such as energy"
+        )
+    shape = tuple(prediction.outlier_logits.shape)
+    if len(shape) != 4 or shape[:2] != (len(prediction.logits), 2):
+        raise InputError(f"expected outlier logits ({len(prediction.logits)}, 2, h, w), got {shape}")
+    return prediction.outlier_logits
 
 
 def passes_of(prediction: Prediction, detector: str) -> Passes:

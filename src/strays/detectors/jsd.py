@@ -1,14 +1,12 @@
 """Jensen-Shannon divergence between the class probabilities and the uniform distribution."""
 
-import math
-
-import torch
 from torch import Tensor
 
 from strays.cards import Card
 from strays.detectors.base import register_detector
 from strays.detectors.reported import reported
-from strays.detectors.tempered import NEGLIGIBLE, TemperedDetector, checked_logits, tempered
+from strays.detectors.tempered import TemperedDetector, checked_logits, tempered
+from strays.divergences import jensen_shannon_from_uniform
 
 __all__ = ["JsdToUniform", "jsd_to_uniform"]
 
@@ -38,14 +36,8 @@ def jsd_to_uniform(logits: Tensor, temperature: float = 1.0) -> Tensor:
         tensor([ 0.0000, -0.2158])
     """
     logits = checked_logits(logits, temperature, classes=2)
-    classes = logits.shape[1]
-    # With r_c = K p_c the divergence is sum_c (r ln r - (1 + r) ln((1 + r) / 2)) / 2K. Near the uniform distribution
-    # both terms nearly cancel: expm1 and log1p keep r - 1 exact there. The bound stands for ln 0, see rival_log_odds.
-    log_ratio = (torch.log_softmax(tempered(logits, temperature), dim=1) + math.log(classes)).clamp_min_(NEGLIGIBLE)
-    to_classes = (log_ratio.exp() * log_ratio).sum(dim=1)
-    excess = log_ratio.expm1()
-    to_both = (excess / 2).log1p_().mul_(excess + 2).sum(dim=1)
-    return (to_both - to_classes) / (2 * classes)
+    # Subtracted from 0 rather than negated: a flat prediction scores 0, not -0.
+    return 0 - jensen_shannon_from_uniform(tempered(logits, temperature))
 
 
 @register_detector("jsd")

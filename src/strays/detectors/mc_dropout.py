@@ -373,7 +373,7 @@ class McDropout(Detector):
             for logits in _checked_samples(prediction):
                 yield class_logits(replace(prediction, logits=logits))
             return
-        passes = passes_of(prediction, "mc-dropout")
+        passes = passes_of(prediction, self.name)
         for number in range(self.samples):
             yield class_logits(passes.sampled(self.seed + number))
 

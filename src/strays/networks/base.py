@@ -65,9 +65,10 @@ class NetworkOutputs(TypedDict, total=False):
 
 
 class TrainingOutputs(NetworkOutputs, total=False):
-    """What a network may give in training beside that: logits (N, K, h, w) of auxiliary heads."""
+    """What a network may give in training beside that: logits of auxiliary heads, (N, K, h, w) and (N, 2, h, w)."""
 
     auxiliary_logits: tuple[Tensor, ...]
+    auxiliary_outlier_logits: tuple[Tensor, ...]
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -95,6 +96,11 @@ class SegmentationNetwork(nn.Module, ABC):
     tap_modules: Mapping[str, str]
     auxiliary_taps: tuple[str, ...] = ("encoder",)
     dropout_taps: tuple[str, ...] = ("decoder",)
+
+    @property
+    def has_outlier_head(self) -> bool:
+        """Whether its outputs hold outlier logits; a subclass that gives some says True."""
+        return False
 
     @abstractmethod
     def logits(self, normalized: Tensor) -> Tensor:

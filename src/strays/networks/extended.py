@@ -1,12 +1,14 @@
 """Any network of the library with something added: an outlier head, a further channel, auxiliary heads, dropout."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from strays.cards import Card
 from strays.errors import InputError
@@ -34,14 +36,23 @@ class Extension:
     Args:
         outlier_head: two logits, inlier and outlier, beside those of the classes.
         extra_channel: one more channel behind those of the classes, for void or for abstention.
-        auxiliary: class logits from coarser features, in training only.
-        dropout: probability with which values are dropped in front of the heads; 0 = no dropout.
+        auxiliary: class logits from coarser features, and outlier logits where there is an outlier head, in training
+            only.
+        dropout: probability with which values are dropped behind the network's ``dropout_taps``, in front of its
+            classifier and of what is added; 0 = no dropout.
+
+    Raises:
+        InputError: if the probability is not in [0, 1).
     """
 
     outlier_head: bool = False
     extra_channel: bool = False
     auxiliary: bool = False
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}, expected a probability of 0 or more and below 1")
 
     def __bool__(self) -> bool:
         return self != Extension()
@@ -56,7 +67,8 @@ class ExtendedNetwork(SegmentationNetwork):
     """A network of the library, its own layers as they are, with heads (BN-ReLU-1x1) on what its classifier reads.
 
     The outlier head gives ``outlier_logits`` (N, 2, h, w) at the stride of the features it reads; the extra channel
-    stands behind the class logits, at their size; auxiliary heads give ``auxiliary_logits`` in training mode only.
+    stands behind the class logits, at their size; auxiliary heads give ``auxiliary_logits``, and beside an outlier head
+    ``auxiliary_outlier_logits``, in training mode only.
 
     Args:
         classes: number of channels of the logits, the extra one included.
@@ -66,7 +78,7 @@ class ExtendedNetwork(SegmentationNetwork):
         base: a network in memory, instead of a new one of ``network`` and ``configuration``.
 
     Raises:
-        InputError: if the extended network does not have the features that the heads read.
+        InputError: if the extended network does not have the features that the heads read, or is not described well.
 
     Example:
         >>> network = ExtendedNetwork(classes=12, network="enet", outlier_head=True, extra_channel=True).eval()
@@ -96,7 +108,7 @@ class ExtendedNetwork(SegmentationNetwork):
         super().__init__()
         self.extension = Extension(outlier_head, extra_channel, auxiliary, dropout)
         known = classes - extra_channel
-        self.base = base or NETWORKS[network](**{**json.loads(configuration), "classes": known})
+        self.base = _built(network, configuration, known) if base is None else base
         given = {"network": network, "configuration": json.dumps(self.base.configuration)}
         self.configuration: Configuration = {"classes": classes, **given, **self.extension.__dict__}
         self.stride = self.base.stride
@@ -104,13 +116,16 @@ class ExtendedNetwork(SegmentationNetwork):
         self.auxiliary_taps, self.dropout_taps = self.base.auxiliary_taps, self.base.dropout_taps
         self._add_heads(known)
         self._add_dropout()
+        self._join()
 
     def _add_heads(self, known: int) -> None:
-        widths = self._widths()
+        self._read = ("decoder",) if self.extension.outlier_head or self.extension.extra_channel else ()
+        taps = self.auxiliary_taps if self.extension.auxiliary else ()
+        widths = self._widths((*self._read, *taps))
         self.outlier_head = brc(widths["decoder"], 2, 1, bias=True) if self.extension.outlier_head else None
         self.extra_head = brc(widths["decoder"], 1, 1) if self.extension.extra_channel else None
-        taps = self.auxiliary_taps if self.extension.auxiliary else ()
-        self.auxiliary_heads = nn.ModuleList(brc(widths[tap], known, 1, bias=True) for tap in taps)
+        channels = known + 2 * self.extension.outlier_head
+        self.auxiliary_heads = nn.ModuleList(brc(widths[tap], channels, 1, bias=True) for tap in taps)
         if self.extra_head is not None:
             nn.init.kaiming_normal_(cast(Tensor, self.extra_head[-1].weight))
 
@@ -119,16 +134,30 @@ class ExtendedNetwork(SegmentationNetwork):
         dropouts = [_DropoutBehind(self.extension.dropout) for _ in taps]
         self.dropouts = nn.ModuleList(dropouts)
         for tap, dropout in zip(taps, dropouts, strict=True):
-            self.base.get_submodule(self.base.tap_modules[tap]).register_forward_hook(dropout.after)
+            self.base._tap(tap).register_forward_hook(dropout.after)
+
+    def _join(self) -> None:
+        """Bring what has been added to where the base is, in its precision and its mode."""
+        like = next(self.base.parameters())
+        for name, added in self.named_children():
+            if name != "base":
+                added.to(like.device, like.dtype).train(self.base.training)
+        self.training = self.base.training
 
     @torch.no_grad()
-    def _widths(self) -> dict[str, int]:
-        """Return the channels of the features that heads may read, seen in one small pass."""
-        training = self.base.training
-        image = torch.zeros(1, 3, _PROBE, _PROBE, device=next(self.base.parameters()).device)
-        _, features = self.base.eval().observe(image, {*self.auxiliary_taps, "decoder"})
-        self.base.train(training)
+    def _widths(self, taps: Sequence[str]) -> dict[str, int]:
+        """Return the channels of some features, seen in one small pass."""
+        if not taps:
+            return {}
+        image = next(self.base.parameters()).new_zeros(1, 3, _PROBE, _PROBE)
+        with _in_evaluation(self.base):
+            _, features = self.base.observe(image, dict.fromkeys(taps))
         return {name: one.shape[1] for name, one in features.items()}
+
+    @property
+    def has_outlier_head(self) -> bool:
+        """Whether its outputs hold outlier logits."""
+        return self.extension.outlier_head or self.base.has_outlier_head
 
     @property
     def normalization(self) -> Normalization:
@@ -144,47 +173,67 @@ class ExtendedNetwork(SegmentationNetwork):
         return self.outputs(image)["logits"]
 
     def logits(self, normalized: Tensor) -> Tensor:
-        """Return class logits (N, K, h, w), the extra channel included, of normalised images."""
-        with self.base._tapped(self._read) as features:
-            logits = self.base.logits(normalized)
-        return self._extended({"logits": logits}, features)["logits"]
+        """Return class logits (N, K, h, w), the extra channel included, of normalised images, up to rounding."""
+        # Only whole passes over RGB bring features and logits to the same part of the image in every network.
+        given = self.normalization
+        mean, std = (normalized.new_tensor(one).view(1, 3, 1, 1) for one in (given.mean, given.std))
+        return self.outputs(normalized * std + mean)["logits"]
 
-    def outputs(self, image: Tensor) -> NetworkOutputs:
-        """Return everything that one pass gives for RGB images (N, 3, H, W) in [0, 1]."""
-        return self.observe(image)[0]
+    def outputs(self, image: Tensor) -> TrainingOutputs:
+        """Return everything that one pass gives for RGB images (N, 3, H, W) in [0, 1], in training all heads'."""
+        taps = self.auxiliary_taps if self.training and self.extension.auxiliary else ()
+        outputs, features = self.observe(image, taps)
+        return {**outputs, **self._auxiliary(features)} if taps else {**outputs}
 
     def observe(self, image: Tensor, taps: Iterable[str] = ()) -> tuple[NetworkOutputs, Mapping[str, Tensor]]:
-        """Return what one pass gives, and the features of the taps; see ``SegmentationNetwork.observe``."""
-        wanted = dict.fromkeys((*taps, *self._read))
-        outputs, features = self.base.observe(image, wanted)
+        """Return what one pass gives, auxiliary heads aside, and features; see ``SegmentationNetwork.observe``."""
+        taps = tuple(taps)
+        outputs, features = self.base.observe(image, dict.fromkeys((*taps, *self._read)))
         return self._extended(outputs, features), {name: features[name] for name in taps}
 
-    @property
-    def _read(self) -> tuple[str, ...]:
-        """The taps that the heads read now."""
-        heads = self.outlier_head is not None or self.extra_head is not None
-        auxiliary = self.auxiliary_taps if self.training and self.extension.auxiliary else ()
-        return ("decoder",) * heads + tuple(auxiliary)
-
     def _extended(self, outputs: NetworkOutputs, features: Mapping[str, Tensor]) -> NetworkOutputs:
-        result = cast(TrainingOutputs, {**outputs})
+        result = outputs.copy()
         if self.extra_head is not None:
             extra = resize_maps(self.extra_head(features["decoder"]), outputs["logits"].shape[-2:])
             result["logits"] = torch.cat([outputs["logits"], extra], dim=1)
         if self.outlier_head is not None:
             result["outlier_logits"] = self.outlier_head(features["decoder"])
-        if self.training and self.extension.auxiliary:
-            pairs = zip(self.auxiliary_heads, self.auxiliary_taps, strict=True)
-            result["auxiliary_logits"] = tuple(head(features[tap]) for head, tap in pairs)
         return result
+
+    def _auxiliary(self, features: Mapping[str, Tensor]) -> TrainingOutputs:
+        pairs = zip(self.auxiliary_heads, self.auxiliary_taps, strict=True)
+        maps = [head(features[tap]) for head, tap in pairs]
+        if not self.extension.outlier_head:
+            return {"auxiliary_logits": tuple(maps)}
+        classes, outlier = zip(*((one[:, :-2], one[:, -2:]) for one in maps), strict=True)
+        return {"auxiliary_logits": classes, "auxiliary_outlier_logits": outlier}
 
 
 class _DropoutBehind(nn.Dropout):
     """Dropout on what another module gives, as a hook that is copied along with both."""
 
-    def after(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        dropped: Tensor = self(output)
-        return dropped
+    def after(self, module: nn.Module, inputs: object, output: object) -> object:
+        # What pixel decoders of transformers give are several maps in an object.
+        return tree_map_only(Tensor, self, output) if self.training else output
+
+
+def _built(network: str, configuration: str, classes: int) -> SegmentationNetwork:
+    try:
+        given = json.loads(configuration)
+    except ValueError as error:
+        raise InputError(f"expected the configuration of {network} as JSON, got {configuration[:80]!r}") from error
+    return NETWORKS[network](**{**given, "classes": classes})
+
+
+@contextmanager
+def _in_evaluation(network: nn.Module) -> Iterator[None]:
+    training = [one for one in network.modules() if one.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for one in training:
+            one.training = True
 
 
 def extend(network: SegmentationNetwork, name: str, extension: Extension) -> SegmentationNetwork:
@@ -196,7 +245,7 @@ def extend(network: SegmentationNetwork, name: str, extension: Extension) -> Seg
         extension: what to add.
 
     Raises:
-        InputError: if it has been extended by something else.
+        InputError: if it has been extended by something else, or is not one that strays builds.
     """
     present = network.extension if isinstance(network, ExtendedNetwork) else Extension()
     if present == extension:
@@ -205,6 +254,11 @@ def extend(network: SegmentationNetwork, name: str, extension: Extension) -> Seg
         raise InputError(
             f"the network was extended by {present}, and {extension} is asked for: start from the plain network, or "
             "choose the recipe that it was trained by"
+        )
+    if name not in NETWORKS:
+        raise InputError(
+            f"{name} cannot be extended by {extension}: strays does not build it, so that it could be saved but never "
+            "loaded; take a network that `strays models` lists"
         )
     classes = network.configuration.get("classes")
     known = classes if isinstance(classes, int) else int(getattr(network, "classes", 0))

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from strays.errors import InputError
+from strays.networks.replay import Replay, drops
 from strays.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class NetworkPasses:
     size: tuple[int, int]
     taps: Sequence[str]
     void: int | None
+    _replay: Replay = field(default_factory=Replay, init=False, repr=False)
 
     def again(self, image: Tensor) -> Prediction:
         """Return what the network sees in other images (N, 3, h, w), with gradients where they are enabled."""
@@ -43,13 +44,17 @@ class NetworkPasses:
     def sampled(self, seed: int) -> Prediction:
         """Return what the network sees in the same images with its dropout switched on.
 
+        What it computes before the first dropout it computes once for all such passes, and keeps as long as this
+        object lives; see ``Replay``. With gradients enabled every pass is a whole one.
+
         Raises:
             InputError: if the network has no dropout.
         """
         devices = [self.image.device] if self.image.is_cuda else []
         with torch.random.fork_rng(devices), dropout_switched_on(self.network):
             torch.manual_seed(seed)
-            return self.again(self.image)
+            with self._replay.of(self.network, self.image.device):
+                return self.again(self.image)
 
 
 @contextmanager
@@ -59,7 +64,7 @@ def dropout_switched_on(network: nn.Module) -> Iterator[None]:
     Raises:
         InputError: if it has none that drops anything.
     """
-    dropouts = [one for one in network.modules() if isinstance(one, _DropoutNd) and one.p > 0]
+    dropouts = [one for one in network.modules() if drops(one)]
     if not dropouts:
         name = type(network).__name__
         raise InputError(f"{name} has no dropout, so every pass is the same: choose a network that has, such as erfnet")

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from strays.errors import InputError
-from strays.prediction import resize_maps
-from strays.taxonomy import IGNORE
+from strays.objectives.inputs import mean_cross_entropy
 
 __all__ = ["cross_entropy_loss", "inverse_log_weights"]
 
@@ -26,11 +24,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = 
         >>> round(float(loss["total"]), 4)
         1.3863
     """
-    logits = resize_maps(logits.float(), labels.shape[-2:])
-    total = functional.cross_entropy(logits, labels.long(), weights, ignore_index=IGNORE, reduction="sum")
-    labelled = labels != IGNORE
-    mass = labelled.sum() if weights is None else weights[labels[labelled].long()].sum()
-    loss = total / mass.clamp(min=torch.finfo(total.dtype).tiny)
+    loss = mean_cross_entropy(logits, labels, weights)
     return {"cross_entropy": loss, "total": loss}
 
 

@@ -1,18 +1,39 @@
 """What the losses do with logits, labels and masks before they add anything up."""
 
+import math
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from strays.errors import InputError
 from strays.prediction import resize_maps
 from strays.taxonomy import IGNORE
 
-__all__ = ["NEGATIVE", "at_labels", "checked_targets", "labelled_pixels", "masked_mean", "negative_pixels", "summed"]
+__all__ = [
+    "NEGATIVE",
+    "Direction",
+    "at_labels",
+    "checked_direction",
+    "checked_outlier_logits",
+    "checked_targets",
+    "checked_weights",
+    "inlier_pixels",
+    "labelled_pixels",
+    "masked_mean",
+    "mean_cross_entropy",
+    "negative_pixels",
+    "pixels",
+    "summed",
+]
 
 NEGATIVE = 1
 """The value of a negative pixel in the mask of a batch."""
+
+Direction = Literal["reverse", "forward"]
+"""Of a Kullback-Leibler divergence: KL(model || target) or KL(target || model)."""
 
 
 def checked_targets(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> None:
@@ -31,6 +52,47 @@ def checked_targets(logits: Tensor, labels: Tensor, mask: Tensor | None = None) 
         raise InputError(f"expected logits (N, K, h, w) and labels (N, H, W), got {found}")
     if mask is not None and mask.shape != labels.shape:
         raise InputError(f"expected a mask like the labels {tuple(labels.shape)}, got {tuple(mask.shape)}")
+    strange = labels[(labels != IGNORE) & ((labels < 0) | (labels >= logits.shape[1]))]
+    if len(strange):
+        raise InputError(
+            f"expected labels below {logits.shape[1]}, the number of classes of the logits, or {IGNORE}, got "
+            f"{int(strange[0])}: check the labels with strays doctor"
+        )
+
+
+def checked_outlier_logits(outlier_logits: Tensor, labels: Tensor) -> None:
+    """Raise an error that says what fits if outlier logits (N, 2, h, w) do not belong to labels (N, H, W).
+
+    Raises:
+        InputError: if their shape is another.
+    """
+    shape = tuple(outlier_logits.shape)
+    if len(shape) != 4 or shape[:2] != (len(labels), 2):
+        raise InputError(f"expected outlier logits ({len(labels)}, 2, h, w), got {shape}")
+
+
+def checked_weights(**weights: float | None) -> None:
+    """Raise an error that names the first weight that is neither None nor a finite number from 0.
+
+    Raises:
+        InputError: if there is one.
+    """
+    for name, weight in weights.items():
+        if weight is not None and not 0 <= weight < math.inf:
+            raise InputError(f"{name} is {weight}, expected a finite number, 0 or more")
+
+
+def checked_direction(direction: Direction) -> Direction:
+    """Return the direction of a Kullback-Leibler divergence between a model and its target.
+
+    Raises:
+        InputError: if it is neither ``"reverse"``, KL(model || target), nor ``"forward"``, KL(target || model).
+    """
+    if direction not in get_args(Direction):
+        raise InputError(
+            f"direction is {direction!r}: expected 'reverse', KL(model || target), or 'forward', KL(target || model)"
+        )
+    return direction
 
 
 def at_labels(logits: Tensor, labels: Tensor) -> Tensor:
@@ -45,9 +107,19 @@ def labelled_pixels(labels: Tensor) -> Tensor:
     return labels != IGNORE
 
 
+def inlier_pixels(labels: Tensor, mask: Tensor) -> Tensor:
+    """Return which pixels (N, H, W) are part of the scene and have a class."""
+    return labelled_pixels(labels) & (mask == 0)
+
+
 def negative_pixels(mask: Tensor) -> Tensor:
     """Return which pixels (N, H, W) are negatives."""
     return mask == NEGATIVE
+
+
+def pixels(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return the vectors (P, C) of maps (N, C, H, W) at the P pixels where ``chosen`` (N, H, W) is true."""
+    return values.movedim(1, -1)[chosen]
 
 
 def masked_mean(values: Tensor, chosen: Tensor) -> Tensor:
@@ -58,6 +130,29 @@ def masked_mean(values: Tensor, chosen: Tensor) -> Tensor:
         tensor(1.5000)
     """
     return values[chosen].sum() / chosen.sum().clamp(min=1)
+
+
+def mean_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy over the pixels with a target, 0 with a gradient of 0 where there is none.
+
+    Args:
+        logits: (N, C, h, w); brought to the size of the targets bilinearly (``align_corners=False``).
+        targets: (N, H, W) integers, channels of the logits or 255 = ignore.
+        weights: (C,) weight of the channels; the mean is then weighted alike.
+
+    Raises:
+        InputError: if there is not one weight for every channel.
+    """
+    logits, targets = at_labels(logits, targets), targets.long()
+    if weights is None:
+        surprise = functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
+        return masked_mean(surprise, labelled_pixels(targets))
+    if tuple(weights.shape) != (logits.shape[1],):
+        raise InputError(f"expected one weight for each of {logits.shape[1]} classes, got {tuple(weights.shape)}")
+    weights = weights.to(logits)
+    total = functional.cross_entropy(logits, targets, weights, ignore_index=IGNORE, reduction="sum")
+    mass = weights[targets[labelled_pixels(targets)]].sum()
+    return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
 
 
 def summed(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:

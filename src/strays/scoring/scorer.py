@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from strays.cards import Needs
 from strays.detectors.base import Detector, FittedOn, upsampled
 from strays.detectors.build import build_detector
 from strays.detectors.fitted import FittedDetector, unfitted
@@ -63,8 +64,8 @@ class Scorer:
         network_size: (H, W) that images are resized to before the network sees them; scores keep the image's size.
 
     Raises:
-        InputError: if a detector reads a void class that the model has not, has not been fitted, or was fitted on
-            another network.
+        InputError: if a detector reads a void class or an outlier head that the model has not, has not been fitted,
+            or was fitted on another network.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Scorer:
         self.detectors = {name: detector.to(model.device).eval() for name, detector in detectors.items()}
         self.network_size = network_size
         self._check_void()
+        self._check_outlier_head()
         self._check_fits()
         self.taps = frozenset[str]().union(*(detector.taps() for detector in detectors.values()))
 
@@ -113,16 +115,28 @@ class Scorer:
         return prediction if seen is image else replace(prediction, image=as_tensor(image).to(self.model.device))
 
     def _check_void(self) -> None:
-        lost = [
+        readers = self._readers(lambda needs: needs.void_class)
+        if readers and self.model.taxonomy.void is None:
+            raise InputError(
+                f"the detector {readers[0]!r} reads a void class, and {self.model.name} has none: choose another, such "
+                "as energy, or name with --taxonomy a file that says which channel is void"
+            )
+
+    def _check_outlier_head(self) -> None:
+        readers = self._readers(lambda needs: needs.outlier_head)
+        if readers and not self.model.network.has_outlier_head:
+            raise InputError(
+                f"the detector {readers[0]!r} reads an outlier head, and {self.model.name} has none: choose another, "
+                "such as energy, or a model that was trained by a recipe with one, such as outlier-head"
+            )
+
+    def _readers(self, wanted: Callable[[Needs], bool]) -> list[str]:
+        """Return the names of the detectors that need something, or that are made of one that does."""
+        return [
             name
             for name, detector in self.detectors.items()
-            if any(isinstance(one, Detector) and one.card.needs.void_class for one in detector.modules())
+            if any(isinstance(one, Detector) and wanted(one.card.needs) for one in detector.modules())
         ]
-        if lost and self.model.taxonomy.void is None:
-            raise InputError(
-                f"the detector {lost[0]!r} reads a void class, and {self.model.name} has none: choose another, such as "
-                "energy, or name with --taxonomy a file that says which channel is void"
-            )
 
     def _check_fits(self) -> None:
         for name, detector in self.detectors.items():

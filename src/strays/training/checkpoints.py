@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from strays.errors import InputError
 from strays.files import whole_file
+from strays.training.schedules import Schedule
 from strays.training.settings import TrainingSettings
 
 __all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
@@ -20,27 +21,34 @@ CHECKPOINT = "checkpoint.pt"
 
 class _State(TypedDict):
     settings: str
-    network: dict[str, Tensor]
+    learner: dict[str, Tensor]
     optimizer: dict[str, object]
+    schedule: dict[str, float]
     step: int
 
 
 def save_checkpoint(
-    folder: Path, settings: TrainingSettings, network: nn.Module, optimizer: Optimizer, step: int
+    folder: Path, settings: TrainingSettings, learner: nn.Module, optimizer: Optimizer, schedule: Schedule, step: int
 ) -> None:
-    """Write everything that the run needs to go on, whole or not at all."""
+    """Write everything that the run needs to go on, whole or not at all.
+
+    Order of the data, crops, negatives, colours and dropout depend on the seed and the step alone.
+    """
     state = _State(
         settings=settings.model_dump_json(),
-        network=network.state_dict(),
+        learner=learner.state_dict(),
         optimizer=optimizer.state_dict(),
+        schedule=schedule.state(),
         step=step,
     )
     with whole_file(folder / CHECKPOINT) as stream:
         torch.save(state, stream)
 
 
-def load_checkpoint(folder: Path, settings: TrainingSettings, network: nn.Module, optimizer: Optimizer) -> int:
-    """Restore network and optimizer from a folder and return the number of steps done; 0 without a checkpoint.
+def load_checkpoint(
+    folder: Path, settings: TrainingSettings, learner: nn.Module, optimizer: Optimizer, schedule: Schedule
+) -> int:
+    """Restore a run from a folder and return the number of steps done; 0 without a checkpoint.
 
     Raises:
         InputError: if the checkpoint belongs to a run with other settings, of which it names those that differ, or is
@@ -53,9 +61,20 @@ def load_checkpoint(folder: Path, settings: TrainingSettings, network: nn.Module
     changed = [f"{key} was {before[key]}, is {now}" for key, now in settings.model_dump().items() if before[key] != now]
     if changed:
         raise InputError(f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another --out")
-    network.load_state_dict(state["network"])
+    learner.load_state_dict(_with_room(state["learner"], learner))
     optimizer.load_state_dict(state["optimizer"])
+    schedule.restore(state["schedule"])
     return state["step"]
+
+
+def _with_room(state: dict[str, Tensor], learner: nn.Module) -> dict[str, Tensor]:
+    """Return a state; buffers that a recipe fills before the first step get a place to be loaded into."""
+    for name, value in state.items():
+        module, _, key = name.rpartition(".")
+        owner = learner.get_submodule(module)
+        if key in owner._buffers and owner._buffers[key] is None:
+            owner._buffers[key] = torch.empty_like(value)
+    return state
 
 
 def _read(path: Path) -> tuple[_State, dict[str, object]]:
@@ -63,7 +82,14 @@ def _read(path: Path) -> tuple[_State, dict[str, object]]:
     try:
         state = cast(_State, torch.load(path, map_location="cpu", weights_only=True))
         settings = TrainingSettings.model_validate_json(state["settings"])
-    except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, ValidationError) as error:
-        fix = "choose another --out, or delete it to start anew"
-        raise InputError(f"{path} is damaged or was written by another version of strays: {fix}") from error
+        complete = _State.__required_keys__ <= state.keys()
+    except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise InputError(_damaged(path)) from error
+    if not complete:
+        raise InputError(_damaged(path))
     return state, settings.model_dump()
+
+
+def _damaged(path: Path) -> str:
+    fix = "choose another --out, or delete it to start anew"
+    return f"{path} is damaged or was written by another version of strays: {fix}"

@@ -1,6 +1,7 @@
 """Random crops of scenes in an order that depends only on the seed and the position in the run."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from strays.data.base import SceneSet
 from strays.errors import InputError
+from strays.negatives import Patch
+from strays.negatives.mixing import Mixture
 from strays.scene import Scene
 from strays.taxonomy import IGNORE, Taxonomy
 from strays.training.settings import TrainingSettings
 
-__all__ = ["Crops", "SceneMix", "crop_batches", "random_crop"]
+__all__ = ["Batch", "Crops", "SceneMix", "crop_batches", "random_crop"]
 
 _CACHED_BYTES = 2 * 1024**3
 
@@ -60,28 +63,61 @@ class SceneMix(Sequence[Scene]):
                 self._room -= scene.image.nbytes * 4 // 3
         return scene
 
+    def scene_name(self, index: int) -> str:
+        """Return what a scene is called, its data set first."""
+        chosen, position = self._entries[index]
+        return f"{chosen.name}/{chosen.names[position]}"
 
-class Crops(Dataset[tuple[Tensor, Tensor]]):
-    """Crops by (epoch, index): the same pair always gives the same crop.
 
-    Items are an image (3, h, w) uint8 and labels (h, w) uint8.
+class Batch(NamedTuple):
+    """Crops by the channel: images (N, 3, h, w), labels and masks (N, h, w), uint8; and the numbers of their scenes."""
+
+    images: Tensor
+    labels: Tensor
+    mask: Tensor
+    indices: Tensor
+
+    def parts(self, count: int) -> Iterator["Batch"]:
+        """Yield the batch in equal parts."""
+        yield from map(Batch._make, zip(*(one.chunk(count) for one in self), strict=True))
+
+
+class Crops(Dataset[Batch]):
+    """Crops by (epoch, index): the same pair always gives the same crop, with the same negative in it.
+
+    Args:
+        scenes: what is cropped.
+        settings: crop, zoom and seed.
+        mixture: what negatives are mixed in; none by default.
+        translation: (256,) uint8, the label to train with of each label of the scenes; as they are by default.
     """
 
-    def __init__(self, scenes: SceneMix, settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        scenes: SceneMix,
+        settings: TrainingSettings,
+        mixture: Mixture | None = None,
+        translation: NDArray[np.uint8] | None = None,
+    ) -> None:
         self.scenes = scenes
         self.settings = settings
+        self.mixture = mixture
+        self.translation = translation
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
         random = np.random.default_rng([self.settings.seed, epoch, index])
-        image, labels = random_crop(self.scenes[index], self.settings.crop, self.settings.scale, random)
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(labels)
+        patch = random_crop(self.scenes[index], self.settings.crop, self.settings.scale, random)
+        labels = patch.labels if self.translation is None else self.translation[patch.labels]
+        patch = Patch(patch.image, labels, patch.mask)
+        if self.mixture is not None:
+            patch = self.mixture.mix(patch, random)
+        image = torch.from_numpy(patch.image).permute(2, 0, 1)
+        return Batch(image, torch.from_numpy(patch.labels), torch.from_numpy(patch.mask), torch.tensor(index))
 
 
-def random_crop(
-    scene: Scene, crop: tuple[int, int], scale: tuple[float, float], random: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a random window of a labelled scene, zoomed and mirrored at random, as image and labels.
+def random_crop(scene: Scene, crop: tuple[int, int], scale: tuple[float, float], random: np.random.Generator) -> Patch:
+    """Return a random window of a labelled scene, zoomed and mirrored at random.
 
     Args:
         scene: a scene with labels.
@@ -89,44 +125,60 @@ def random_crop(
         scale: range of the zoom, drawn log-uniformly; 2 shows things twice as large.
         random: where the chance comes from.
 
-    Beyond the border of the scene the image is mirrored and the labels are 255.
+    Beyond the border of the scene the image is mirrored, the labels are 255, and so is the mask.
     """
-    zoom = float(np.exp(random.uniform(*np.log(scale))))
-    image, labels = _padded(scene, [int(np.ceil(side / zoom)) for side in crop])
-    window = [side / zoom for side in crop]
-    top, left = (random.uniform(0, have - want) for have, want in zip(labels.shape, window, strict=True))
-    box = (left, top, left + window[1], top + window[0])
-    width_height = (crop[1], crop[0])
-    pixels = np.asarray(Image.fromarray(image).resize(width_height, Image.Resampling.BILINEAR, box=box))
-    classes = np.asarray(Image.fromarray(labels).resize(width_height, Image.Resampling.NEAREST, box=box))
-    step = -1 if random.random() < 0.5 else 1
-    return pixels[:, ::step].copy(), classes[:, ::step].copy()
-
-
-def _padded(scene: Scene, least: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     if scene.labels is None:
         raise InputError(f"{scene.name} has no class labels, so nothing can be learnt from it")
-    gaps = [max(0, want - have) for want, have in zip(least, scene.size, strict=True)]
+    zoom = float(np.exp(random.uniform(*np.log(scale))))
+    gaps = [max(0, int(np.ceil(side / zoom)) - have) for side, have in zip(crop, scene.size, strict=True)]
+    window = [side / zoom for side in crop]
+    whole = (have + gap for have, gap in zip(scene.size, gaps, strict=True))
+    top, left = (random.uniform(0, have - want) for have, want in zip(whole, window, strict=True))
+    box = (left, top, left + window[1], top + window[0])
+    step = -1 if random.random() < 0.5 else 1
+
+    def cut(values: NDArray[np.uint8], beyond: int | None, filter_: Image.Resampling) -> NDArray[np.uint8]:
+        padded = Image.fromarray(_padded(values, gaps, beyond))
+        pixels = np.asarray(padded.resize((crop[1], crop[0]), filter_, box=box))
+        return pixels[:, ::step].copy()
+
+    image = cut(scene.image, None, Image.Resampling.BILINEAR)
+    labels = cut(scene.labels, IGNORE, Image.Resampling.NEAREST)
+    return Patch(image, labels, cut(_mask(scene), IGNORE, Image.Resampling.NEAREST))
+
+
+def _mask(scene: Scene) -> NDArray[np.uint8]:
+    if scene.outside is None:
+        return np.zeros(scene.size, np.uint8)
+    return np.where(scene.outside, np.uint8(IGNORE), np.uint8(0))
+
+
+def _padded(values: NDArray[np.uint8], gaps: Sequence[int], beyond: int | None) -> NDArray[np.uint8]:
+    """Return values (H, W, ...) with a border around them, mirrored or of one value."""
     if not any(gaps):
-        return scene.image, scene.labels
-    around = [(gap // 2, gap - gap // 2) for gap in gaps]
-    image = np.pad(scene.image, [*around, (0, 0)], mode="symmetric")
-    return image, np.pad(scene.labels, around, constant_values=IGNORE)
+        return values
+    around = [(gap // 2, gap - gap // 2) for gap in gaps] + [(0, 0)] * (values.ndim - 2)
+    if beyond is None:
+        return np.pad(values, around, mode="symmetric")
+    return np.pad(values, around, constant_values=beyond)
 
 
-def crop_batches(crops: Crops, start: int, steps: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of steps ``start`` to ``steps`` of a run: images (N, 3, h, w) and labels (N, h, w), uint8.
+def crop_batches(
+    crops: Crops, start: int, steps: int, workers: int = 0, rank: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """Yield the batches of steps ``start`` to ``steps`` of a run, or of each the part that is one process's.
 
     Every epoch visits all scenes once in an order of its own; the last incomplete batch of an epoch is dropped.
     """
     settings, count = crops.settings, len(crops.scenes)
-    per_epoch = count // settings.batch
+    per_epoch, share = count // settings.batch, settings.batch // processes
 
     def keys() -> Iterator[list[tuple[int, int]]]:
         for step in range(start, steps):
             epoch, position = divmod(step, per_epoch)
             order = np.random.default_rng([settings.seed, epoch]).permutation(count)
-            chosen = order[position * settings.batch :][: settings.batch]
+            chosen = order[position * settings.batch + rank * share :][:share]
             yield [(epoch, int(index)) for index in chosen]
 
-    yield from DataLoader(crops, batch_sampler=list(keys()), num_workers=workers, persistent_workers=workers > 0)
+    loader = DataLoader(crops, batch_sampler=list(keys()), num_workers=workers, persistent_workers=workers > 0)
+    yield from loader

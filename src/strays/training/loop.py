@@ -1,54 +1,43 @@
 """The loop: batches in, a model directory out; killed and started again it ends with the same weights."""
 
 import time
-from collections.abc import Mapping
-from math import cos, isfinite, pi
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from math import isfinite
 from pathlib import Path
-from typing import Protocol
+from typing import cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor, nn
-from torch.optim import AdamW
+from torch import Tensor
+from torch.optim import Adam, AdamW
 
 from strays.data import SceneSet, open_scenes
+from strays.detectors import build_detector
 from strays.errors import InputError
 from strays.files import make_folder
-from strays.loading import choose_device
-from strays.metrics import ClosedSetResult
 from strays.model import Model
-from strays.networks.base import NETWORKS, SegmentationNetwork
-from strays.networks.weights import load_state, read_weights
+from strays.negatives import build_negatives
+from strays.negatives.mixing import Mixture
+from strays.networks.base import SegmentationNetwork, TrainingOutputs
 from strays.objectives.cross_entropy import inverse_log_weights
-from strays.recipes import RECIPES, Recipe
-from strays.taxonomy import IGNORE
+from strays.recipes import Recipe, build_recipe
 from strays.training.checkpoints import load_checkpoint, save_checkpoint
 from strays.training.colours import RandomColours
-from strays.training.crops import Crops, SceneMix, crop_batches
+from strays.training.crops import Batch, Crops, SceneMix, crop_batches
+from strays.training.devices import make_accelerator
+from strays.training.learner import Learner, parameter_groups
+from strays.training.logbook import Listener, Logbook, crop_pictures
 from strays.training.result import trained_model
-from strays.training.settings import Precision, TrainingSettings
-from strays.training.validation import closed_set_metrics
+from strays.training.schedules import Schedule
+from strays.training.settings import TrainingSettings
+from strays.training.start import starting_point
+from strays.training.validation import Validation, anomaly_metrics, closed_set_metrics
 
-__all__ = ["Listener", "Trainer", "train"]
+__all__ = ["Trainer", "train"]
 
-_WARM_UP = 50
-_SCALARS_EVERY = 10
-_DEVICES = ("auto", "cpu", "cuda")
-
-
-class Listener(Protocol):
-    """Whoever wants to show how a run goes on; all calls are made from the loop's own thread."""
-
-    def started(self, step: int, steps: int) -> None:
-        """The run starts, or continues behind ``step`` of ``steps``."""
-
-    def stepped(self, step: int, terms: Mapping[str, float], waiting: float) -> None:
-        """A step is done: its loss by terms, and the share of the time that was spent waiting for data."""
-
-    def validated(self, step: int, result: ClosedSetResult) -> None:
-        """The validation scenes were looked at."""
+_OPTIMIZERS = {"adamw": AdamW, "adam": Adam}
+_CALIBRATION_BATCHES = 16
 
 
 def train(
@@ -59,6 +48,7 @@ def train(
     workers: int = 0,
     checkpoint_minutes: float = 5.0,
     validate_every: int = 1,
+    validation_anomalies: Sequence[str] = (),
 ) -> Model:
     """Train a network and return the model, also written to ``out`` with checkpoint and TensorBoard logs.
 
@@ -70,15 +60,17 @@ def train(
         workers: processes that prepare crops; 0 prepares them in this one.
         checkpoint_minutes: how much work a kill may cost at most.
         validate_every: epochs between two looks at the validation scenes, from 1.
+        validation_anomalies: data sets with anomaly masks (``smiyc-obstacle=DIR``) that are looked at as well.
 
     Raises:
-        InputError: if data, network, recipe or device are unknown or do not fit, the folder holds a run with other
-            settings, or the loss is no longer finite (the checkpoint before is kept).
+        InputError: if data, negatives, network, recipe or device are unknown or do not fit, the folder holds a run
+            with other settings, or the loss is no longer finite (the checkpoint before is kept).
     """
-    trainer = Trainer(settings, make_folder(out), device)
+    trainer = Trainer(settings, make_folder(out), device, validation_anomalies)
     trainer.run(listener, workers, checkpoint_minutes * 60, validate_every)
-    model = trained_model(trainer.network, settings, trainer.scenes, trainer.result)
-    model.save(out)
+    model = trained_model(trainer.start, settings, trainer.scenes.names, trainer.result)
+    if trainer.accelerator.is_main_process:
+        model.save(out)
     return model
 
 
@@ -89,113 +81,213 @@ class Trainer:
         settings: everything that decides the result.
         out: folder of the run.
         device: ``auto``, ``cpu`` or ``cuda``.
+        validation_anomalies: data sets with anomaly masks to validate on.
     """
 
-    def __init__(self, settings: TrainingSettings, out: Path, device: str = "auto") -> None:
-        kinds = NETWORKS[settings.network], RECIPES[settings.recipe]  # a wrong name is told before data are opened
+    def __init__(
+        self, settings: TrainingSettings, out: Path, device: str = "auto", validation_anomalies: Sequence[str] = ()
+    ) -> None:
+        recipe = build_recipe(settings.recipe)  # a wrong name is told before data are opened
         torch.manual_seed(settings.seed)
         self.settings = settings
         self.out = out
+        self.detector = build_detector(recipe.detector)
         self.scenes = SceneMix([open_scenes(spec, split="train") for spec in settings.data])
         self.validation = _validation_scenes(settings.data[0])
+        self.anomalies = [open_scenes(spec) for spec in validation_anomalies]
+        self.mixture = _mixture(settings, recipe)
         self.steps_per_epoch = _steps_per_epoch(self.scenes, settings)
         self.steps = settings.epochs * self.steps_per_epoch
-        self.result: ClosedSetResult | None = None
-        self.accelerator = _accelerator(settings.precision, out, device)
-        self._build(*kinds)
+        self.result: Validation | None = None
+        self.accelerator = make_accelerator(settings.precision, out, device)
+        self._check_processes()
+        self._build()
 
-    def _build(self, kind: type[SegmentationNetwork], recipe: type[Recipe]) -> None:
+    def _check_processes(self) -> None:
+        parts = self.accelerator.num_processes * self.settings.accumulate
+        if self.settings.batch % parts:
+            processes = self.accelerator.num_processes
+            raise InputError(
+                f"a batch of {self.settings.batch} cannot be shared by {processes} processes that compute it in "
+                f"{self.settings.accumulate} parts each: choose a --batch that {parts} divides"
+            )
+
+    def _build(self) -> None:
         settings = self.settings
-        network = kind(classes=len(self.scenes.taxonomy))
-        if settings.encoder_weights is not None:
-            _load_encoder(network, Path(settings.encoder_weights))
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = AdamW(_parameter_groups(network, settings), betas=(0.9, 0.99))
-        weights = _class_weights(self.scenes) if settings.class_weights == "inverse-log" else None
-        self.recipe = recipe(weights).to(self.accelerator.device)
+        self.start = starting_point(settings, self.scenes.taxonomy)
+        self.crops = Crops(self.scenes, settings, self.mixture, self.start.labels)
+        network = self.start.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        known = len(self.start.taxonomy) - (self.start.taxonomy.void is not None)
+        weights = self._class_weights(known) if settings.class_weights == "inverse-log" else None
+        recipe = build_recipe(settings.recipe, weights, self.start.taxonomy.void)
+        learner = Learner(network, recipe, settings.trained, settings.frozen_norm)
+        optimizer = _OPTIMIZERS[settings.optimizer](parameter_groups(network, settings), betas=(0.9, 0.99))
+        self.schedule = Schedule(settings, self.steps)
         self.colours = RandomColours(settings.colour, settings.seed).to(self.accelerator.device)
-        self.step = load_checkpoint(self.out, settings, network, optimizer)
-        self.network: SegmentationNetwork
-        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.step = load_checkpoint(self.out, settings, learner, optimizer, self.schedule)
+        self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
+        if self.step == 0:
+            self._calibrate()
+
+    @property
+    def network(self) -> SegmentationNetwork:
+        """The network that is trained."""
+        network: SegmentationNetwork = self._plain().network
+        return network
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with what it has learnt about the network."""
+        recipe: Recipe = self._plain().recipe
+        return recipe
+
+    def _plain(self) -> Learner:
+        learner: Learner = self.accelerator.unwrap_model(self.learner)
+        return learner
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Show the recipe what the network makes of inlier crops, all processes the same ones."""
+        crops = Crops(self.scenes, self.settings, None, self.start.labels)
+        steps = min(_CALIBRATION_BATCHES, self.steps_per_epoch)
+        network = self.network.eval()
+        batches = crop_batches(crops, 0, steps)
+        outputs = (cast(TrainingOutputs, network.outputs(self._pixels(batch))) for batch in batches)
+        self.recipe.calibrate(outputs)
+        self.learner.train()
 
     def run(
         self, listener: Listener | None, workers: int = 0, checkpoint_seconds: float = 300, validate_every: int = 1
     ) -> None:
         """Take all steps that are left."""
-        self.accelerator.init_trackers("tensorboard")
-        if listener is not None:
-            listener.started(self.step, self.steps)
+        logbook = Logbook(self.accelerator, listener, self.steps)
+        logbook.start(self.step)
         saved = asked = time.perf_counter()
-        for images, labels in crop_batches(Crops(self.scenes, self.settings), self.step, self.steps, workers):
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        for batch in crop_batches(self.crops, self.step, self.steps, workers, rank, processes):
             waited = time.perf_counter() - asked
-            terms = self.take_step(images, labels)
+            terms = self.take_step(batch)
             now = time.perf_counter()
-            self._report(listener, terms, waited / (now - asked))
+            logbook.step(self.step, terms, self._rate(), waited, now - asked)
             if self.step % (validate_every * self.steps_per_epoch) == 0 or self.step == self.steps:
-                self._validate(listener)
+                self._validate(logbook, batch)
             if now - saved > checkpoint_seconds or self.step == self.steps:
                 self.save()
                 saved = time.perf_counter()
             asked = time.perf_counter()
         if self.result is None:
-            self._validate(listener)
-        self.accelerator.end_training()
+            self._validate(logbook)
+        logbook.end()
         # what is handed on computes in float32, as it will when it is loaded
-        self.network = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
+        self.learner = self.accelerator.unwrap_model(self.learner, keep_fp32_wrapper=False)
 
-    def take_step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """Learn from one batch, images (N, 3, h, w) and labels (N, h, w) uint8, and return the loss by terms."""
-        device = self.accelerator.device
-        torch.manual_seed(_step_seed(self.settings.seed, self.step))
-        pixels = self.colours(images.to(device).float() / 255, self.step).to(memory_format=torch.channels_last)
+    def take_step(self, batch: Batch) -> dict[str, float]:
+        """Learn from one batch and return the loss by terms.
+
+        Raises:
+            InputError: if the loss is not finite; nothing has been changed then.
+        """
+        torch.manual_seed(_step_seed(self.settings.seed, self.step, self.accelerator.process_index))
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self._rate()
-        with self.accelerator.autocast():  # also for networks whose outputs are not made by forward
-            outputs = self.network.outputs(pixels)
-        losses = self.recipe.losses(outputs, labels.to(device))
-        terms = {name: float(value.detach()) for name, value in losses.items()}
-        self._check_finite(terms)
+            group["lr"] = group["initial_lr"] * self.schedule.factor(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(losses["total"])
-        self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        pixels = self._coloured(batch)
+        terms: dict[str, float] = {}
+        parts = self.settings.accumulate
+        for number, (part, images) in enumerate(zip(batch.parts(parts), pixels.chunk(parts), strict=True), start=1):
+            with nullcontext() if number == parts else self.accelerator.no_sync(self.learner):
+                losses = self._losses(part, images)
+                for name, value in losses.items():
+                    terms[name] = terms.get(name, 0.0) + float(value.detach()) / parts
+                self._check_finite(terms, part)
+                self.accelerator.backward(losses["total"] / parts)
+        self.accelerator.clip_grad_norm_(self.learner.parameters(), self.settings.clip)
         self.optimizer.step()
         self.step += 1
         return terms
 
+    def _losses(self, batch: Batch, images: Tensor) -> Mapping[str, Tensor]:
+        device = self.accelerator.device
+        losses: Mapping[str, Tensor] = self.learner(images, batch.labels.to(device), batch.mask.to(device))
+        return losses
+
+    def _pixels(self, batch: Batch) -> Tensor:
+        return batch.images.to(self.accelerator.device).float() / 255
+
+    def _coloured(self, batch: Batch) -> Tensor:
+        """Return the images as the network is shown them: the same ones whenever this step is taken."""
+        stream = self.step * self.accelerator.num_processes + self.accelerator.process_index
+        coloured: Tensor = self.colours(self._pixels(batch), stream)
+        return coloured.to(memory_format=torch.channels_last)
+
     def save(self) -> None:
         """Write a checkpoint of the run as it stands."""
-        network = self.accelerator.unwrap_model(self.network)
-        save_checkpoint(self.out, self.settings, network, self.optimizer.optimizer, self.step)
+        if self.accelerator.is_main_process:
+            optimizer = self.optimizer.optimizer
+            save_checkpoint(self.out, self.settings, self._plain(), optimizer, self.schedule, self.step)
 
     def _rate(self) -> float:
-        """Return the factor on the learning rate: a short linear start, then half a cosine."""
-        floor = self.settings.final_learning_rate / self.settings.learning_rate
-        cosine = floor + (1 - floor) * (1 + cos(pi * self.step / self.steps)) / 2
-        return min(1.0, (self.step + 1) / _WARM_UP) * cosine
+        return self.schedule.factor(self.step) * self.settings.learning_rate
 
-    def _check_finite(self, terms: Mapping[str, float]) -> None:
+    def _check_finite(self, terms: Mapping[str, float], batch: Batch) -> None:
         broken = [name for name, value in terms.items() if not isfinite(value)]
         if broken:
+            names = ", ".join(self.scenes.scene_name(int(index)) for index in batch.indices)
             raise InputError(
-                f"the loss is no longer finite at step {self.step} ({', '.join(broken)}); the last checkpoint in "
-                f"{self.out} is kept: start anew with a smaller --learning-rate"
+                f"the loss is no longer finite at step {self.step} ({', '.join(broken)}) on {names}; the last "
+                f"checkpoint in {self.out} is kept: start anew with a smaller --learning-rate"
             )
 
-    def _report(self, listener: Listener | None, terms: Mapping[str, float], waiting: float) -> None:
-        if self.step % _SCALARS_EVERY == 0:
-            scalars = {f"loss/{name}": value for name, value in terms.items()}
-            self.accelerator.log({**scalars, "learning rate": self._rate() * self.settings.learning_rate}, self.step)
-        if listener is not None:
-            listener.stepped(self.step, terms, waiting)
-
-    def _validate(self, listener: Listener | None) -> None:
-        if self.validation is None:
+    def _validate(self, logbook: Logbook, batch: Batch | None = None) -> None:
+        """Look at the validation scenes in the first process, and let the others know."""
+        found = [self._validated() if self.accelerator.is_main_process else None]
+        if self.accelerator.num_processes > 1:
+            torch.distributed.broadcast_object_list(found)
+        self.result = found[0]
+        if self.result is None:
             return
-        classes = len(self.scenes.taxonomy)
-        self.result = closed_set_metrics(self.network, self.validation, classes, self.accelerator.device)
-        self.accelerator.log({"validation/mIoU": self.result["mIoU"]}, self.step)
-        if listener is not None:
-            listener.validated(self.step, self.result)
+        if self.result.closed:
+            self.schedule.validated(self.result.closed["mIoU"])
+        logbook.validation(self.step, self.result)
+        if batch is not None and self.accelerator.is_main_process:
+            logbook.pictures(self.step, self._pictures(batch))
+
+    def _validated(self) -> Validation | None:
+        network, taxonomy, device = self.network, self.start.taxonomy, self.accelerator.device
+        if self.validation is None and not self.anomalies:
+            return None
+        closed = Validation().closed
+        if self.validation is not None:
+            closed = closed_set_metrics(network, self.validation, taxonomy, device, self.start.labels)
+        found = {one.name: anomaly_metrics(network, self.detector, one, taxonomy, device) for one in self.anomalies}
+        return Validation(closed, found)
+
+    def _pictures(self, batch: Batch) -> dict[str, np.ndarray]:
+        return crop_pictures(self.network, self.detector, batch, self._pixels(batch), self.start.taxonomy.void)
+
+    def _class_weights(self, known: int) -> Tensor:
+        counts = torch.zeros(256, dtype=torch.long)
+        for scene in self.scenes:
+            if scene.labels is not None:
+                labels = scene.labels if self.start.labels is None else self.start.labels[scene.labels]
+                counts += torch.bincount(torch.from_numpy(labels).flatten().long(), minlength=256)
+        return inverse_log_weights(counts[:known])
+
+
+def _mixture(settings: TrainingSettings, recipe: Recipe) -> Mixture | None:
+    """Return the negatives of a run.
+
+    Raises:
+        InputError: if the recipe cannot do without, and there are none.
+    """
+    if settings.negatives:
+        return Mixture([build_negatives(spec) for spec in settings.negatives], settings.negative_share)
+    if recipe.card.needs.negatives:
+        raise InputError(
+            f"the recipe {settings.recipe_name} learns from negatives, and there are none: name a folder of objects or "
+            "images with --negatives objects=DIR or patches=DIR, or take the unlabelled pixels with --negatives void"
+        )
+    return None
 
 
 def _validation_scenes(spec: str) -> SceneSet | None:
@@ -214,58 +306,7 @@ def _steps_per_epoch(scenes: SceneMix, settings: TrainingSettings) -> int:
     return steps
 
 
-def _step_seed(seed: int, step: int) -> int:
+def _step_seed(seed: int, step: int, process: int) -> int:
     """Return the seed of one step: dropout draws the same whether or not the run was stopped in between."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
-
-
-def _accelerator(precision: Precision, out: Path, device: str) -> Accelerator:
-    if device not in _DEVICES:
-        fix = "of several GPUs, choose one with CUDA_VISIBLE_DEVICES"
-        raise InputError(f"--device {device}: training takes one of {', '.join(_DEVICES)}; {fix}")
-    choose_device(device)
-    mixed = "bf16" if _in_bfloat16(precision, device) else "no"
-    try:
-        return Accelerator(cpu=device == "cpu", mixed_precision=mixed, log_with="tensorboard", project_dir=out)
-    except ValueError:  # Accelerate keeps device and precision of a process's first run; forget them
-        AcceleratorState._reset_state(reset_partial_state=True)
-        return Accelerator(cpu=device == "cpu", mixed_precision=mixed, log_with="tensorboard", project_dir=out)
-
-
-def _in_bfloat16(precision: Precision, device: str) -> bool:
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device != "cpu" and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    # without the instruction bfloat16 is emulated and many times slower than float32
-    known = getattr(torch.cpu, "get_capabilities", None)  # PyTorch before 2.9 cannot tell
-    return bool(known and known().get("avx512_bf16"))
-
-
-def _load_encoder(network: nn.Module, path: Path) -> None:
-    encoder = getattr(network, "encoder", None)
-    if not isinstance(encoder, nn.Module):
-        raise InputError(f"{type(network).__name__} has no encoder to load {path} into: leave --encoder-weights out")
-    load_state(encoder, {key: value.float() for key, value in read_weights(path).items()}, str(path))
-
-
-def _parameter_groups(network: nn.Module, settings: TrainingSettings) -> list[dict[str, object]]:
-    pretrained = settings.encoder_weights is not None
-    slow = [one for name, one in network.named_parameters() if pretrained and name.startswith("encoder.")]
-    chosen = {id(one) for one in slow}
-    fast = [one for one in network.parameters() if id(one) not in chosen]
-    groups = []
-    for parameters, factor in ((fast, 1.0), (slow, settings.encoder_rate)):
-        rate = settings.learning_rate * factor
-        decay = settings.weight_decay * factor
-        groups.append({"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay})
-    return [group for group in groups if group["params"]]
-
-
-def _class_weights(scenes: SceneMix) -> Tensor:
-    counts = torch.zeros(256, dtype=torch.long)
-    for scene in scenes:
-        if scene.labels is not None:
-            counts += torch.bincount(torch.from_numpy(scene.labels).flatten().long(), minlength=256)
-    counts[IGNORE] = 0
-    return inverse_log_weights(counts[: len(scenes.taxonomy)])
+    entropy = [seed, step] if process == 0 else [seed, step, process]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -46,14 +46,23 @@ class InstanceSource(ABC):
 
     Attributes:
         layout: what such a folder looks like, for messages.
+        order: who is asked first whether a folder is theirs: 0 the layouts of one data set, 1 anybody's images with
+            masks, 2 cut-outs, 3 images alone.
     """
 
     layout: ClassVar[str]
+    order: ClassVar[int] = 0
 
     @classmethod
     @abstractmethod
     def open(cls, folder: Path) -> Self | None:
-        """Return the source in a folder, or None where the folder has another layout."""
+        """Return the source in a folder, or None where the folder has another layout.
+
+        Where a layout has splits, the training split is read; others only where there is none.
+
+        Raises:
+            InputError: if the layout is this one and nothing in it can be used.
+        """
 
     @abstractmethod
     def __len__(self) -> int:
@@ -69,7 +78,21 @@ class InstanceSource(ABC):
 
     @abstractmethod
     def classes(self, index: int) -> frozenset[str]:
-        """Return the names of the classes in an image, read without decoding it where the layout allows."""
+        """Return the names of the classes in an image, without decoding it; none where the source does not tell.
+
+        Raises:
+            InputError: if what names them cannot be read.
+        """
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The classes that the source tells apart, in its images or not; none where it does not name them."""
+        return frozenset[str]().union(*(self.classes(index) for index in range(len(self))))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image in pixels; a source that can tell without reading it overrides this."""
+        height, width = self.read(index).image.shape[:2]
+        return height, width
 
 
 SOURCES: Registry[type[InstanceSource]] = Registry("source of negatives", "strays.negatives.sources")
@@ -81,16 +104,17 @@ def register_source(name: str) -> Callable[[type[InstanceSource]], type[Instance
 
 
 def open_instances(folder: Path) -> InstanceSource:
-    """Return the source in a folder.
+    """Return the source in a folder, the first in ``order`` and then by name whose layout the folder has.
 
     Raises:
         InputError: if the folder is missing, or has none of the known layouts, or has no image.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: check the path behind the = of --negatives")
-    for kind in SOURCES.values():
+    kinds = sorted(SOURCES.items(), key=lambda entry: entry[1].order)
+    for _, kind in kinds:
         source = kind.open(folder)
         if source is not None and len(source):
             return source
-    known = "; ".join(f"{name}: {kind.layout}" for name, kind in SOURCES.items())
-    raise InputError(f"{folder} has none of the layouts of negatives: {known}")
+    known = "; ".join(f"{name}: {kind.layout}" for name, kind in kinds)
+    raise InputError(f"{folder} has none of the layouts of negatives; point at the folder that has one: {known}")

@@ -1,0 +1,494 @@
+"""Open-set quality: mIoU of a network that refuses pixels above a threshold, and where that threshold comes from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import fsum
+from types import MappingProxyType
+from typing import Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from strays.errors import InputError
+from strays.metrics.arrays import Floats, Integers, Pixels, State, as_array, check_metric, check_shapes, read_pixels
+from strays.metrics.curves import Ranking
+from strays.metrics.keys import key_floor
+from strays.metrics.pixel import PixelMetrics
+from strays.metrics.stores import AllScores, KeyHistogram, Ranked, ScoreStore
+from strays.prediction import resize_maps
+from strays.scene import ANOMALY, INLIER
+from strays.taxonomy import IGNORE
+
+__all__ = [
+    "OpenSetConfusion",
+    "OpenSetResult",
+    "OpenSetThreshold",
+    "crossed_thresholds",
+    "open_set_over_halves",
+    "open_set_threshold",
+]
+
+ClassIoU = tuple[float | None, ...]
+"""One entry per class, None for a class that occurs neither in the labels nor in the predictions."""
+
+
+class OpenSetResult(dict[str, float]):
+    """Open-set metrics by name, fractions in [0, 1] and pixel counts, with the IoU of each class as attributes.
+
+    Args:
+        values: the metrics by name.
+        iou: the open IoU of each class, None for one that occurs neither in the labels nor in the predictions.
+        closed_iou: the closed IoU of each class, likewise.
+        halves: by name what each half gave alone, where the result is one of ``open_set_over_halves``.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, float],
+        iou: ClassIoU,
+        closed_iou: ClassIoU,
+        halves: "Mapping[str, OpenSetResult]" = MappingProxyType({}),
+    ) -> None:
+        super().__init__(values)
+        self.iou = iou
+        self.closed_iou = closed_iou
+        self.halves = halves
+
+    @property
+    def gaps(self) -> ClassIoU:
+        """Closed minus open IoU of each class, None where either is not defined."""
+        pairs = zip(self.closed_iou, self.iou, strict=True)
+        return tuple(None if closed is None or kept is None else closed - kept for closed, kept in pairs)
+
+
+class OpenSetConfusion:
+    """Open-set mIoU: the confusion of a network that answers "anomaly" where the score is above a threshold.
+
+    DenseHybrid (Grcić et al., ECCV 2022). A pixel is predicted an anomaly where ``score > threshold``, else it gets
+    the class that the network gives it. A pixel is *known* where the mask says inlier (0) and the label is a class;
+    it is an *anomaly* where the mask says 1, whatever the label. All others count nowhere. ``compute`` returns
+
+    - ``open_mIoU``: the mean of IoU = TP / (TP + FP + FN) over the classes that occur. Anomalies that were not found
+      are false positives of the class they were given, refused known pixels are false negatives of their own class;
+      the IoU of the anomalies is not averaged;
+    - ``closed_mIoU``: the mIoU of the same network on the known pixels only, none refused: what ``ConfusionMatrix``
+      returns where every other label is 255;
+    - ``gap``: closed minus open, which a perfect detector brings to 0;
+    - ``anomalies_found`` and ``inliers_refused``, the shares of the anomalies and of the known pixels above the
+      threshold, and ``anomaly_IoU``; without anomalies only the second is there;
+    - ``threshold``, ``images``, ``pixels_known``, ``pixels_anomaly`` and ``pixels_ignored``.
+
+    The result's ``iou``, ``closed_iou`` and ``gaps`` hold one entry per class. A class may occur in one mean and not in
+    the other: one that is predicted on anomalies alone has an open IoU of 0 and no closed one. ``counts`` is int64
+    (K + 1, K, 2): by true class, K being the anomalies, by class given, and by whether the pixel was refused.
+
+    Args:
+        classes: K, the number of known classes, at most 255.
+        threshold: the largest score that is not refused, as from ``OpenSetThreshold``.
+
+    Raises:
+        InputError: if the number of classes is not as stated, or the threshold is not finite.
+
+    Example:
+        >>> labels, mask = np.uint8([[0, 0, 1, 1, 255, 255]]), np.uint8([[0, 0, 0, 0, 1, 1]])
+        >>> predicted, scores = np.uint8([[0, 0, 1, 1, 1, 1]]), np.float32([[0, 1, 5, 2, 9, 3]])
+        >>> result = OpenSetConfusion(2, threshold=4).update(predicted, scores, labels, mask).compute()
+        >>> result["closed_mIoU"], round(result["open_mIoU"], 4), [round(value, 4) for value in result.iou]
+        (1.0, 0.6667, [1.0, 0.3333])
+        >>> result["anomalies_found"], result["inliers_refused"]
+        (0.5, 0.25)
+    """
+
+    def __init__(self, classes: int, threshold: float) -> None:
+        if not 1 <= classes <= IGNORE:
+            raise InputError(f"expected 1 to {IGNORE} classes, got {classes}")
+        if not np.isfinite(threshold):
+            raise InputError(f"expected a finite threshold, got {threshold}: estimate one with OpenSetThreshold")
+        self.threshold = float(threshold)
+        self.counts = np.zeros((classes + 1, classes, 2), np.int64)
+        self.images = 0
+        self.ignored = 0
+
+    @property
+    def classes(self) -> int:
+        """The number of known classes."""
+        return self.counts.shape[1]
+
+    def update(
+        self,
+        predicted: Tensor | Integers,
+        scores: Tensor | Floats,
+        labels: Tensor | Integers,
+        mask: Tensor | NDArray[np.uint8],
+    ) -> Self:
+        """Take in one image, or several of one size; a refused update changes nothing.
+
+        Args:
+            predicted: integers (H, W) or (N, H, W), the most probable class: in [0, K) on known pixels and anomalies.
+            scores: float of the same shape, larger = more anomalous.
+            labels: integers of the same shape, in [0, K) or 255 = none on inlier pixels; not read elsewhere.
+            mask: uint8 of the same shape, 0 inlier, 1 anomaly, 255 ignore.
+
+        Raises:
+            InputError: if a type, a shape or a value is not as stated, or a score is NaN or infinite.
+        """
+        pixels, shape = read_pixels(scores, mask), as_array(scores).shape
+        if len(shape) < 2:
+            raise InputError(f"expected scores (H, W) or (N, H, W), got {shape}: keep the shape, images are counted")
+        given, true = _integers(predicted, "predicted classes", shape), _integers(labels, "labels", shape)
+        known = np.flatnonzero((pixels.mask == INLIER) & (true != IGNORE))
+        # Where the mask says anomaly the label is not looked at: it may be 255, or that of the scene behind an object.
+        anomalous = np.flatnonzero(pixels.mask == ANOMALY)
+        counted = np.r_[known, anomalous]
+        rows = np.r_[self._classes(true[known], "labels"), np.full(anomalous.size, self.classes)]
+        columns = self._classes(given[counted], "predicted classes")
+        # As a float64 the threshold is compared exactly, whatever the type of the scores.
+        refused = pixels.scores[counted] > np.float64(self.threshold)
+        cells = (rows * self.classes + columns) * 2 + refused
+        self.counts += np.bincount(cells, minlength=self.counts.size).reshape(self.counts.shape)
+        self.images += int(np.prod(shape[:-2], dtype=np.int64))
+        self.ignored += true.size - counted.size
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Add the counts of another accumulator, which stays as it is.
+
+        Raises:
+            InputError: if its threshold or number of classes differs.
+        """
+        if (self.classes, self.threshold) != (other.classes, other.threshold):
+            mine, its = (f"{one.classes} classes at {one.threshold}" for one in (self, other))
+            raise InputError(f"cannot merge open-set metrics of {mine} and {its}: open_set_over_halves joins those")
+        self.counts += other.counts
+        self.images += other.images
+        self.ignored += other.ignored
+        return self
+
+    def compute(self) -> OpenSetResult:
+        """Return the metrics of all images so far.
+
+        Raises:
+            InputError: if no known pixel has come yet.
+        """
+        result = _result(self.counts)
+        result |= {"threshold": self.threshold} | _sizes(self)
+        return result
+
+    def state(self) -> State:
+        """Return what was gathered as arrays for ``np.savez_compressed``."""
+        numbers = {"threshold": self.threshold, "images": self.images, "ignored": self.ignored}
+        named = {name: np.array(value) for name, value in numbers.items()}
+        return {"metric": np.array(type(self).__name__), "counts": self.counts.copy()} | named
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Return the accumulator whose ``state`` this was.
+
+        Raises:
+            InputError: if another accumulator wrote the state.
+        """
+        check_metric(state, cls.__name__)
+        confusion = cls(state["counts"].shape[1], float(state["threshold"]))
+        confusion.counts += state["counts"].astype(np.int64)
+        confusion.images, confusion.ignored = int(state["images"]), int(state["ignored"])
+        return confusion
+
+    def _classes(self, values: Integers, what: str) -> NDArray[np.int64]:
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < self.classes:
+            wrong = np.unique(values[(values < 0) | (values >= self.classes)])[:5].tolist()
+            fix = f"map them first; only the label {IGNORE} is ignored, and an argmax must not count a void channel"
+            raise InputError(f"expected {what} in [0, {self.classes}), got {wrong} too: {fix}")
+        return values.astype(np.int64)
+
+
+class OpenSetThreshold:
+    """The score at which a share of the anomalies is found: the first ROC threshold with a TPR above that share.
+
+    DenseHybrid (Grcić et al., ECCV 2022) takes it at 95 % from images other than those that it is applied to: the other
+    half of the test set, or a validation set. All pixels count together. With ``exact=True`` it is the score that
+    scikit-learn's ``roc_curve`` gives. By default pixels are counted per ``float_key``, in 19 MB however many come, and
+    it is the lowest float32 of a key, less than 0.01 % of the score wide where anomaly scores live; float16 and
+    bfloat16 scores below 256 in magnitude give the score itself.
+
+    Args:
+        tpr: the share of the anomalies, in (0, 1).
+        exact: keep every score instead of counts per key.
+        drop_intermediate: pass over points between two equal steps of the curve, as ``roc_curve`` does by default and
+            so the authors: where anomalies alone follow each other, the last of them counts. False takes every score.
+        downsampling: read maps at 1 / this of their size, scores bilinearly and masks by nearest neighbour, before
+            ignored pixels are left out; 2 in the authors' evaluation on StreetHazards.
+
+    Raises:
+        InputError: if the share or the factor is not as stated.
+
+    Example:
+        >>> scores, mask = np.float32([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), np.uint8([0, 1, 0, 1, 0, 1])
+        >>> OpenSetThreshold(tpr=0.5).update(np.float16(scores), mask).compute() == float(np.float16(0.4))
+        True
+    """
+
+    def __init__(
+        self, tpr: float = 0.95, exact: bool = False, drop_intermediate: bool = True, downsampling: int = 1
+    ) -> None:
+        self.settings = _ThresholdSettings(float(tpr), exact, drop_intermediate, downsampling)
+        self._store: ScoreStore = AllScores() if exact else KeyHistogram()
+
+    @classmethod
+    def from_pixels(cls, metrics: PixelMetrics, tpr: float = 0.95, drop_intermediate: bool = True) -> Self:
+        """Return the accumulator of the pixels that ``metrics`` has gathered, which stays as it is."""
+        threshold = cls(tpr, metrics.settings.exact, drop_intermediate)
+        threshold._store.restore(metrics.state())
+        return threshold
+
+    def update(self, scores: Tensor | Floats, mask: Tensor | NDArray[np.uint8]) -> Self:
+        """Take in scores and mask of any number of pixels; a refused update changes nothing.
+
+        Args:
+            scores: float of any shape, (..., H, W) where it is down-sampled, larger = more anomalous.
+            mask: uint8 of the same shape, 0 inlier, 1 anomaly, 255 ignore.
+
+        Raises:
+            InputError: if an argument is not as stated, a score is not finite, or a map is smaller than the factor.
+        """
+        pixels = read_pixels(scores, mask)
+        if (factor := self.settings.downsampling) > 1:
+            pixels = _downsampled(pixels, as_array(scores).shape, factor)
+        self._store.add(pixels)
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Take in what another accumulator has gathered, which stays as it is.
+
+        Raises:
+            InputError: if its settings differ.
+        """
+        if self.settings != other.settings:
+            raise InputError(f"cannot merge thresholds of different settings: {self.settings} and {other.settings}")
+        self._store.merge(other._store)
+        return self
+
+    def compute(self) -> float:
+        """Return the threshold; pixels with ``score > threshold`` are anomalies.
+
+        Raises:
+            InputError: if there is no anomaly or no inlier pixel.
+        """
+        pixels = self._store.pixels()
+        if not pixels[ANOMALY] or not pixels[INLIER]:
+            raise InputError(
+                f"a threshold at {100 * self.settings.tpr:g} % TPR needs anomaly and inlier pixels, got "
+                f"{pixels[ANOMALY]} anomaly and {pixels[INLIER]} inlier pixels: estimate it on images that have both"
+            )
+        ranked = self._store.ranked()
+        kept = _corners(ranked.counts) if self.settings.drop_intermediate else np.arange(ranked.counts.tps.size)
+        return _score_at(ranked, int(kept[np.searchsorted(ranked.counts.tpr[kept], self.settings.tpr, "right")]))
+
+    def state(self) -> State:
+        """Return what was gathered as arrays for ``np.savez_compressed``, compact."""
+        named = {"metric": type(self).__name__} | asdict(self.settings)
+        return {name: np.array(value) for name, value in named.items()} | self._store.state()
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Return the accumulator whose ``state`` this was.
+
+        Raises:
+            InputError: if another accumulator, or another version of the keys, wrote the state.
+        """
+        check_metric(state, cls.__name__)
+        flags = bool(state["exact"]), bool(state["drop_intermediate"])
+        threshold = cls(float(state["tpr"]), *flags, int(state["downsampling"]))
+        threshold._store.restore(state)
+        return threshold
+
+
+def open_set_threshold(
+    scores: Tensor | Floats,
+    mask: Tensor | NDArray[np.uint8],
+    tpr: float = 0.95,
+    drop_intermediate: bool = True,
+    downsampling: int = 1,
+) -> float:
+    """Return the first ROC threshold whose true-positive rate is above ``tpr``, exact; refuse ``score > threshold``.
+
+    It is the threshold of DenseHybrid (Grcić et al., ECCV 2022); ``OpenSetThreshold`` states the arguments.
+
+    Raises:
+        InputError: if an argument is not as stated, a score is not finite, or a kind of pixel is missing.
+
+    Example:
+        >>> scores, mask = np.float32([1, 2, 3, 4, 5, 6]), np.uint8([0, 1, 0, 1, 0, 1])
+        >>> open_set_threshold(scores, mask), open_set_threshold(scores, mask, tpr=0.5)
+        (2.0, 4.0)
+    """
+    return OpenSetThreshold(tpr, True, drop_intermediate, downsampling).update(scores, mask).compute()
+
+
+def crossed_thresholds(halves: Mapping[str, OpenSetThreshold]) -> dict[str, float]:
+    """Return for each half the threshold of the other; of more than two parts, that of all others together.
+
+    Raises:
+        InputError: if there are fewer than two, their settings differ, or the others lack a kind of pixel.
+
+    Example:
+        >>> mask = np.uint8([0, 1])
+        >>> first = {town: OpenSetThreshold(exact=True) for town in ("t5", "t6")}
+        >>> _ = first["t5"].update(np.float32([1, 2]), mask), first["t6"].update(np.float32([3, 4]), mask)
+        >>> crossed_thresholds(first)
+        {'t5': 4.0, 't6': 2.0}
+    """
+    if len(halves) < 2:
+        raise InputError(f"expected at least 2 halves, got {len(halves)}: a threshold comes from the other half")
+    return {name: _estimated_without(name, halves) for name in halves}
+
+
+def open_set_over_halves(halves: Mapping[str, OpenSetConfusion]) -> OpenSetResult:
+    """Return the open-set metrics of a data set in two halves, each at the threshold of the other.
+
+    DenseHybrid (Grcić et al., ECCV 2022) reports StreetHazards so, the halves being the towns ``t5`` and ``t6``. No map
+    is kept, but every image is scored twice. First pass: one ``OpenSetThreshold`` per half, with ``downsampling=2`` for
+    the authors' protocol, then ``crossed_thresholds``. Second pass: one ``OpenSetConfusion`` per half at its threshold,
+    then this. All of them merge and store, so either pass may be spread over workers, or go on after a stop.
+
+    The result is that of ``OpenSetConfusion`` without ``threshold``. ``open_mIoU`` is the mean over the halves weighted
+    by their numbers of images. All else counts both halves together, ``closed_mIoU`` and the IoU of each class too (so
+    the mean of ``iou`` need not be ``open_mIoU``); ``gap`` is ``closed_mIoU`` minus ``open_mIoU``. What each half gives
+    alone, its threshold included, is in ``halves``.
+
+    Args:
+        halves: by name; there may be more than two.
+
+    Raises:
+        InputError: if there is none, their numbers of classes differ, or one has no known pixel.
+
+    Example:
+        >>> towns = {"t5": np.float32([[1, 2, 3, 4]]), "t6": np.float32([[5, 6, 7, 8]])}
+        >>> mask, labels = np.uint8([[0, 0, 1, 1]]), np.uint8([[0, 0, 255, 255]])
+        >>> first = {town: OpenSetThreshold(exact=True) for town in towns}
+        >>> for town, scores in towns.items():
+        ...     _ = first[town].update(scores, mask)
+        >>> second = {town: OpenSetConfusion(1, threshold) for town, threshold in crossed_thresholds(first).items()}
+        >>> for town, scores in towns.items():
+        ...     _ = second[town].update(np.zeros_like(labels), scores, labels, mask)
+        >>> result = open_set_over_halves(second)
+        >>> {town: (half["threshold"], half["open_mIoU"]) for town, half in result.halves.items()}, result["open_mIoU"]
+        ({'t5': (7.0, 0.5), 't6': (3.0, 0.0)}, 0.25)
+    """
+    classes = {half.classes for half in halves.values()}
+    if len(classes) != 1:
+        raise InputError(f"expected halves of one number of classes, got {sorted(classes)}: count all with the same")
+    results = {name: _computed(name, half) for name, half in halves.items()}
+    parts = tuple(halves.values())
+    pooled = _result(np.sum([part.counts for part in parts], axis=0))
+    total = fsum(result["images"] * result["open_mIoU"] for result in results.values())
+    mean = total / sum(part.images for part in parts)
+    values = pooled | {"open_mIoU": mean, "gap": pooled["closed_mIoU"] - mean} | _sizes(*parts)
+    return OpenSetResult(values, pooled.iou, pooled.closed_iou, results)
+
+
+@dataclass(frozen=True)
+class _ThresholdSettings:
+    tpr: float
+    exact: bool
+    drop_intermediate: bool
+    downsampling: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tpr < 1:
+            raise InputError(f"expected a true-positive rate in (0, 1), got {self.tpr}: write 95 % as 0.95")
+        if self.downsampling < 1:
+            raise InputError(f"expected a whole factor of down-sampling from 1 up, got {self.downsampling}")
+
+
+def _estimated_without(name: str, halves: Mapping[str, OpenSetThreshold]) -> float:
+    whole = OpenSetThreshold(**asdict(halves[name].settings))
+    others = [other for other in halves if other != name]
+    for other in others:
+        whole.merge(halves[other])
+    try:
+        return whole.compute()
+    except InputError as error:
+        raise InputError(f"threshold for {name}, estimated on {', '.join(others)}: {error}") from error
+
+
+def _corners(counts: Ranking) -> NDArray[np.int64]:
+    """Return the points of the ROC curve without those whose next step is the same as the one that led there."""
+    turns = (np.diff(counts.anomalies) != 0) | (np.diff(counts.inliers) != 0)
+    # The step to the first point starts from nothing, and scikit-learn does not compare it with the next.
+    turns[:1] = True
+    return np.flatnonzero(np.r_[turns, True])
+
+
+def _score_at(ranked: Ranked, at: int) -> float:
+    """Return the score of an entry: the only one that it holds, or the lowest float32 of its key."""
+    level = ranked.levels[at]
+    if ranked.levels.dtype == np.int32 and ranked.tied[at]:
+        # A key ends at its larger magnitude, and that is the score where it holds one alone.
+        return float(np.copysign(key_floor(-np.abs(np.array([level], np.int32)))[0], level))
+    return float(ranked.thresholds(slice(at, at + 1))[0])
+
+
+def _downsampled(pixels: Pixels, shape: tuple[int, ...], factor: int) -> Pixels:
+    """Return the pixels at 1 / ``factor`` of the size, whole blocks only: what PyTorch's ``interpolate`` returns."""
+    if len(shape) < 2 or min(shape[-2:]) < factor:
+        raise InputError(f"expected maps (..., H, W) of at least {factor} x {factor} to down-sample, got {shape}")
+    height, width = (side // factor for side in shape[-2:])
+    inside = (..., slice(height * factor), slice(width * factor))
+    scores = torch.tensor(pixels.scores.reshape(shape)[inside]).reshape(1, -1, height * factor, width * factor)
+    small = resize_maps(scores if scores.dtype == torch.float64 else scores.float(), (height, width)).numpy()
+    mask = pixels.mask.reshape(shape)[inside][..., ::factor, ::factor]
+    return Pixels(small.reshape(-1), mask.reshape(-1), half=False)
+
+
+def _integers(values: Tensor | Integers, what: str, shape: tuple[int, ...]) -> Integers:
+    array = as_array(values)
+    if array.dtype.kind not in "iu":
+        fix = ": take the argmax of the logits" if array.dtype.kind == "f" else ""
+        raise InputError(f"expected {what} as integers, got {array.dtype}{fix}")
+    check_shapes(array.shape, shape, what, "scores")
+    return cast(Integers, array.reshape(-1))
+
+
+def _iou(matrix: NDArray[np.int64]) -> ClassIoU:
+    right = np.diag(matrix)
+    union = matrix.sum(axis=0) + matrix.sum(axis=1) - right
+    return tuple(hit / size if size else None for hit, size in zip(right.tolist(), union.tolist(), strict=True))
+
+
+def _mean(iou: Sequence[float | None]) -> float:
+    present = [value for value in iou if value is not None]
+    return sum(present) / len(present)
+
+
+def _result(counts: NDArray[np.int64]) -> OpenSetResult:
+    """Return all metrics that follow from the counts (K + 1, K, 2)."""
+    known = counts[:-1]
+    if not known.any():
+        raise InputError("open-set mIoU needs known pixels, got none so far: mask 0 and the label of a class together")
+    kept, refused = counts[..., 0], counts[..., 1].sum(axis=1)
+    *iou, anomaly_iou = _iou(np.c_[kept, refused])
+    closed_iou = _iou(known.sum(axis=2))
+    values = {"open_mIoU": _mean(iou), "closed_mIoU": _mean(closed_iou)}
+    values["gap"] = values["closed_mIoU"] - values["open_mIoU"]
+    if (anomalies := int(counts[-1].sum())) and anomaly_iou is not None:
+        values |= {"anomaly_IoU": anomaly_iou, "anomalies_found": int(refused[-1]) / anomalies}
+    values["inliers_refused"] = int(refused[:-1].sum()) / int(known.sum())
+    return OpenSetResult(values, tuple(iou), closed_iou)
+
+
+def _sizes(*parts: OpenSetConfusion) -> dict[str, int]:
+    return {
+        "images": sum(part.images for part in parts),
+        "pixels_known": sum(int(part.counts[:-1].sum()) for part in parts),
+        "pixels_anomaly": sum(int(part.counts[-1].sum()) for part in parts),
+        "pixels_ignored": sum(part.ignored for part in parts),
+    }
+
+
+def _computed(name: str, half: OpenSetConfusion) -> OpenSetResult:
+    try:
+        return half.compute()
+    except InputError as error:
+        raise InputError(f"half {name}: {error}") from error

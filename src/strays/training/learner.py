@@ -1,0 +1,94 @@
+"""Network and recipe as one module: a batch in, the terms of the loss out, whatever it is wrapped in."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from strays.errors import InputError
+from strays.networks.base import SegmentationNetwork, TrainingOutputs
+from strays.recipes import Recipe
+from strays.training.settings import FrozenNorm, TrainingSettings
+
+__all__ = ["Learner", "parameter_groups"]
+
+_HEADS = ("outlier_head", "extra_head", "auxiliary_heads")
+
+
+class Learner(nn.Module):
+    """What Accelerate prepares: its ``forward`` is the whole way from images to the loss.
+
+    Args:
+        network: the network.
+        recipe: how it is trained.
+        trained: names of the blocks that are trained, all others but added heads being frozen; empty = all.
+        frozen_norm: ``eval`` keeps the statistics of batch norms in frozen blocks.
+
+    Raises:
+        InputError: if there is no such block; lists those there are.
+    """
+
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        recipe: Recipe,
+        trained: Sequence[str] = (),
+        frozen_norm: FrozenNorm = "eval",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self._frozen = [] if not trained else _freeze(network, trained)
+        self._keeps_statistics = frozen_norm == "eval"
+
+    def train(self, mode: bool = True) -> "Learner":
+        """Set training mode, frozen batch norms aside where they keep their statistics."""
+        super().train(mode)
+        if self._keeps_statistics:
+            for one in self._frozen:
+                one.eval()
+        return self
+
+    def forward(self, images: Tensor, labels: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
+        """Return the loss by terms for images (N, 3, h, w) in [0, 1], labels and mask (N, h, w)."""
+        outputs = cast(TrainingOutputs, self.network.outputs(images))
+        with torch.autocast(images.device.type, enabled=False):  # losses take squares and logarithms of small numbers
+            return self.recipe.losses(outputs, labels, mask)
+
+
+def _freeze(network: SegmentationNetwork, trained: Sequence[str]) -> list[nn.Module]:
+    """Freeze all parameters outside the named blocks and return the batch norms among what is frozen."""
+    blocks = {_plain(name) for name, _ in network.named_modules() if name}
+    if unknown := [one for one in trained if one not in blocks]:
+        known = ", ".join(sorted({name.partition(".")[0] for name in blocks}))
+        raise InputError(f"--trained: the network has no block {unknown[0]!r}; its blocks: {known}")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(_within(_plain(name), (*trained, *_HEADS)))
+    norms = (one for one in network.modules() if isinstance(one, _BatchNorm))
+    return [one for one in norms if not any(each.requires_grad for each in one.parameters())]
+
+
+def _plain(name: str) -> str:
+    """Return a name as it is in the network before it was extended."""
+    return name.removeprefix("base.")
+
+
+def _within(name: str, blocks: Sequence[str]) -> bool:
+    return any(name == block or name.startswith(f"{block}.") for block in blocks)
+
+
+def parameter_groups(network: nn.Module, settings: TrainingSettings) -> list[dict[str, object]]:
+    """Return what is trained with its learning rates: a pre-trained encoder has one of its own."""
+    pretrained = settings.encoder_weights is not None
+    trained = [(name, one) for name, one in network.named_parameters() if one.requires_grad]
+    slow = [one for name, one in trained if pretrained and _plain(name).startswith("encoder.")]
+    chosen = {id(one) for one in slow}
+    fast = [one for _, one in trained if id(one) not in chosen]
+    groups = []
+    for parameters, factor in ((fast, 1.0), (slow, settings.encoder_rate)):
+        rate = settings.learning_rate * factor
+        decay = settings.weight_decay * factor
+        groups.append({"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay})
+    return [group for group in groups if group["params"]]
