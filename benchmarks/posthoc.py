@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from real_sets import SETS, SHARED, SIZE, open_real, title_of
 from strays.benchmark import Benchmark, Protocol
 from strays.data import SceneSet, open_scenes
 from strays.detectors import DETECTORS, Detector, build_detector
@@ -33,7 +34,6 @@ from strays.scene import Scene
 from strays.scoring import Scored, Scorer, as_tensor
 from strays.taxonomy import translation
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 NETWORKS = {
     "enet": f"enet@{SHARED / 'weights' / 'enet_cityscapes_void.pth'}",
     "erfnet": f"erfnet@{SHARED / 'weights' / 'erfnet_cityscapes_void_bnfolded.pth'}",
@@ -44,13 +44,6 @@ TITLES = {
     "erfnet": "ERFNet (Cityscapes, void trained, folded int8, 64.3 % mIoU)",
     "swiftnet": "SwiftNet on MobileNetV2 (CamVid, the built-in model)",
 }
-SETS = {
-    "RoadAnomaly21": ("smiyc-anomaly", "anomaly-track"),
-    "RoadObsticle21": ("smiyc-obstacle", "obstacle-track"),
-    "fs_static": ("fishyscapes-static", "anomaly-track"),
-    "RoadAnomaly": ("road-anomaly", "anomaly-track"),
-}
-SIZE = (512, 1024)
 FROM_LOGITS = ("msp", "entropy", "softmax-distance", "max-logit", "energy", "jsd", "dirichlet")
 WITH_VOID, WITH_DROPOUT = ("void",), ("mc-dropout:samples=8",)
 AGAIN = ("odin", "flipped(energy)")
@@ -237,13 +230,11 @@ class Remembering(Scorer):
 
 def measured(model: Model, detectors: Mapping[str, Detector], folder: str, out: Path) -> list[dict[str, object]]:
     """Return the rows of all detectors on one set."""
-    reader, components = SETS[folder]
-    protocol = Protocol(size=SIZE, anomaly_free="skip", components=components)
+    protocol = Protocol(size=SIZE, anomaly_free="skip", components=SETS[folder][1])
     scorer = Remembering(model, detectors)
     scorer.folder = make_folder(out / "scores" / folder)
-    scenes = open_scenes(f"{reader}={SHARED / 'data' / 'anomaly_validation' / folder}").renamed(folder)
     started = time.perf_counter()
-    outcomes = Benchmark(scorer, protocol, out).run(scenes)
+    outcomes = Benchmark(scorer, protocol, out).run(open_real(folder))
     print(f"{model.name} on {folder}: {time.perf_counter() - started:.0f} s", flush=True)
     for path in scorer.folder.glob("*.npz"):
         path.unlink()
@@ -279,15 +270,23 @@ def tables(out: Path) -> str:
 
 def table(rows: list[Mapping], fits: Mapping[str, Mapping[str, float]]) -> str:
     """Return one line per detector: AP / FPR95 by set, means, costs, and what was published elsewhere."""
-    sets = [name.replace("Obsticle", "Obstacle") for name in SETS]
-    sets = [name.replace("fs_static", "Fishyscapes Static") for name in sets]
-    header = ["detector", *sets, "mean AP", "mean AUROC", "mean F1*", "ms", "fit s", "MB", "published elsewhere"]
+    header = [
+        "detector",
+        *map(title_of, SETS),
+        "mean AP",
+        "mean AUROC",
+        "mean F1*",
+        "ms",
+        "fit s",
+        "MB",
+        "published elsewhere",
+    ]
     lines = [header, ["---", *["---:"] * 10, "---"]]
     by_detector: dict[str, list[Mapping]] = {}
     for row in rows:
         by_detector.setdefault(row["detector"], []).append(row)
-    means = {spec: float(np.mean([row["metrics"]["AP"] for row in rows])) for spec, rows in by_detector.items()}
-    best_first = sorted(by_detector, key=means.__getitem__, reverse=True)
+    order = {spec: float(np.mean([row["metrics"]["AP"] for row in rows])) for spec, rows in by_detector.items()}
+    best_first = sorted(by_detector, key=order.__getitem__, reverse=True)
     lines += [line(spec, by_detector[spec], fits.get(spec, {})) for spec in best_first]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

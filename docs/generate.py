@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,8 @@ from strays.detectors import DETECTORS, Detector
 from strays.files import make_folder, write_text
 from strays.loading import DEFAULT_MODEL, builtin_models
 from strays.model import ModelFacts
+from strays.negatives import NEGATIVES, Negatives
+from strays.negatives.sources.base import SOURCES
 from strays.networks import NETWORKS, SegmentationNetwork
 from strays.recipes import RECIPES, Recipe
 
@@ -31,6 +33,7 @@ def pages() -> dict[str, str]:
         "networks.md": networks_page(NETWORKS),
         "datasets.md": datasets_page(DATASETS),
         "recipes.md": recipes_page(RECIPES),
+        "negatives.md": negatives_page(NEGATIVES),
     }
     models = builtin_models()
     return {**written, "models.md": models_page(models)} if models else written
@@ -78,12 +81,38 @@ def datasets_page(datasets: Mapping[str, type[DatasetReader]]) -> str:
 def recipes_page(recipes: Mapping[str, type[Recipe]]) -> str:
     """Return the page of the recipes."""
     rows = [
-        [link(name), kind.card.title, year(kind.card), f"[`{kind.detector}`](detectors.md#{kind.detector})"]
+        [
+            link(name),
+            kind.card.title,
+            year(kind.card),
+            str(kind.extension) if kind.extension else "",
+            "yes" if kind.card.needs.negatives else "",
+            f"[`{kind.detector}`](detectors.md#{kind.detector})",
+        ]
         for name, kind in recipes.items()
     ]
-    text = "A recipe trains a network so that a detector can tell anomalies apart: `strays train NAME`."
-    sections = [section(name, kind.card) for name, kind in recipes.items()]
-    return page("Recipes", text, table(["Recipe", "Title", "Year", "Read by"], rows), sections)
+    text = (
+        "A recipe trains a network so that a detector can tell anomalies apart: `strays train NAME`, or "
+        "`NAME:key=value` with settings of its own. [Training](../training.md) shows how."
+    )
+    head = table(["Recipe", "Title", "Year", "Adds to the network", "Negatives", "Read by"], rows)
+    return page("Recipes", text, head, [section(name, kind.card, recipe_facts(kind)) for name, kind in recipes.items()])
+
+
+def negatives_page(kinds: Mapping[str, Callable[..., Negatives]]) -> str:
+    """Return the page of the kinds of negatives, and the layouts of folders that they are cut from."""
+    classes = {name: kind for name, kind in kinds.items() if isinstance(kind, type)}
+    rows = [
+        [link(name), kind.card.title, settings(kind, ("folder",)).removeprefix(":")] for name, kind in classes.items()
+    ]
+    text = (
+        "Negatives are pixels that stand for anomalies in training. Write `KIND=DIR` after `--negatives`, or "
+        "`KIND:key=value,key=value=DIR`; `strays negatives` draws what they look like. They are cut from folders in "
+        "any of these layouts, recognised by what is in them:"
+    )
+    known = table(["Layout", "What such a folder holds"], [[name, source.layout] for name, source in SOURCES.items()])
+    sections = [section(name, kind.card) for name, kind in classes.items()]
+    return page("Negatives", text, known, [table(["Kind", "Title", "Defaults"], rows), *sections])
 
 
 def models_page(models: Mapping[str, ModelFacts]) -> str:
@@ -147,6 +176,17 @@ def network_facts(kind: type[SegmentationNetwork]) -> list[str]:
     return [f"With `{built}`: {count:,} parameters, logits at stride {network.stride}. Taps: {taps}."]
 
 
+def recipe_facts(kind: type[Recipe]) -> list[str]:
+    """Return the settings of a recipe, and the training settings that it changes."""
+    facts = []
+    if own := settings(kind, ("class_weights", "void")).removeprefix(":"):
+        facts.append(f"Settings: `{own.replace(',', ', ')}`.")
+    if kind.defaults:
+        changed = ", ".join(f"`--{name.replace('_', '-')} {value}`" for name, value in kind.defaults.items())
+        facts.append(f"Trained with {changed} unless told otherwise.")
+    return facts
+
+
 def training(facts: ModelFacts) -> list[str]:
     """Return how a model was trained, as its file tells it."""
     if not facts.training:
@@ -170,10 +210,10 @@ def frames(kind: type[DatasetReader]) -> str:
     )
 
 
-def settings(kind: type) -> str:
+def settings(kind: type, without: Collection[str] = ()) -> str:
     """Return the settings of a component with their defaults, as they are written: ``:temperature=1.0``."""
     own = () if kind.__init__ is torch.nn.Module.__init__ else inspect.signature(kind).parameters.values()
-    defaults = {one.name: one.default for one in own}
+    defaults = {one.name: one.default for one in own if one.name not in without}
     return ":" + ",".join(f"{name}={value}" for name, value in defaults.items()) if defaults else ""
 
 
@@ -184,6 +224,7 @@ def reads(card: Card) -> str:
         "masks": "mask outputs",
         "image": "the image",
         "void_class": "a void class",
+        "outlier_head": "an outlier head",
         "gradients": "gradients",
         "negatives": "negatives",
         "dropout": "passes with dropout",

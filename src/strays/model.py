@@ -150,7 +150,8 @@ class Model(
             InputError: if the network is none that can be built from its configuration, such as a user's own module,
                 or the folder cannot be written to.
         """
-        if self.facts.network not in NETWORKS:
+        extended = self.network.configuration.get("network", self.facts.network)
+        if self.facts.network not in NETWORKS or extended not in NETWORKS:
             raise InputError(f"{self.name} cannot be saved as a model directory: strays does not build its network")
         path = make_folder(Path(folder))
         weights = {key: _stored(value, dtype) for key, value in self.network.state_dict().items()}

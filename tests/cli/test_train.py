@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written(invoke: Invoke, tmp_path: Path) -> None
     assert f"cannot write to folder {tmp_path / 'taken'}" in str(result.exception)
 
 
-@pytest.mark.parametrize("words", [["--workers", "-1"], ["--validate-every", "0"], ["--epochs", "many"]])
+@pytest.mark.parametrize("words", [["--workers", "-1"], ["--validate-every", "-1"], ["--epochs", "many"]])
 def test_numbers_out_of_range_are_a_usage_error(invoke: Invoke, words: list[str]) -> None:
     result = invoke(*words)
     assert result.exit_code == 2

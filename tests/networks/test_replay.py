@@ -80,23 +80,18 @@ def registered(name: str, dropout: float = 0.0) -> SegmentationNetwork:
 
 # The networks of the library
 
-REPLAYED = {
-    # name: dropout that is added, what is computed once of how many convolutions
-    "enet": (0.0, 4),
-    "erfnet": (0.0, 6),
-    "swiftnet-mnv2": (0.5, None),
-    "swiftnet-rn18-pyramid": (0.5, None),
-}
-AFTER_DROPOUT = {"swiftnet-mnv2": 7, "swiftnet-rn18-pyramid": 1}
+
+@pytest.mark.parametrize(("name", "before"), [("enet", 4), ("erfnet", 6)])
+def test_networks_with_dropout_of_their_own(name: str, before: int) -> None:
+    first, *later = check(registered(name), image(1, 33, 50))
+    assert later == [first - before] * 2
 
 
-@pytest.mark.parametrize("name", REPLAYED)
-def test_the_networks_of_the_library(name: str) -> None:
-    dropout, before = REPLAYED[name]
-    first, *later = check(registered(name, dropout), image(1, 33, 50))
-    expected = AFTER_DROPOUT[name] if before is None else first - before
-    assert later == [expected] * 2
-    assert expected < first
+@pytest.mark.parametrize(("name", "after"), [("swiftnet-mnv2", 7), ("swiftnet-rn18-pyramid", 1)])
+def test_networks_with_dropout_that_was_added(name: str, after: int) -> None:
+    first, *later = check(registered(name, 0.5), image(1, 33, 50))
+    assert later == [after] * 2
+    assert first > 20
 
 
 def test_images_of_a_batch() -> None:
@@ -293,21 +288,15 @@ def test_dropout_in_place() -> None:
     assert check(layers) == [3, 2, 2]
 
 
-def test_random_numbers_before_dropout_are_drawn_again() -> None:
-    def forward(self: Written, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return self.last(self.drop(x + torch.rand_like(x)))
-
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: self.last(self.drop(self.stem(x + torch.rand_like(x)))),
+        lambda self, x: self.last(functional.dropout(self.stem(x), 0.5)),  # its dropout module is never called
+    ],
+)
+def test_other_random_numbers_make_whole_passes(forward: Callable[[Written, Tensor], object]) -> None:
     network = UserNetwork(Written(forward))
-    passes = network.predict(image()).passes
-    for seed in (1, 2):
-        logits, count = counted(passes, seed)
-        assert count == 2
-        assert torch.equal(logits, whole_pass(network, image(), seed).logits)
-
-
-def test_dropout_that_is_not_called() -> None:
-    network = UserNetwork(Written(lambda self, x: self.last(functional.dropout(self.stem(x), 0.5))))
     passes = network.predict(image()).passes
     for seed in (1, 2):
         logits, count = counted(passes, seed)

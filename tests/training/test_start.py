@@ -66,7 +66,7 @@ def test_a_model_of_another_recipe_is_refused(tmp_path: Path) -> None:
     model.save(tmp_path)
     again = starting_point(settings(init=str(tmp_path), recipe="pebal"), CAMVID)
     assert again.taxonomy == start.taxonomy
-    with pytest.raises(InputError, match="extended by extra channel, and outlier head is asked for: start from the"):
+    with pytest.raises(InputError, match="extended by an extra channel, and an outlier head is asked for: start"):
         starting_point(settings(init=str(tmp_path), recipe="densehybrid"), CAMVID)
 
 

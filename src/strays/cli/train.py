@@ -1,5 +1,6 @@
 """``strays train``: a recipe, a network and data in, a model directory out."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ def train(
 
     _check_extra()
     settings = _settings(context.params)
+    quiet = quiet or os.environ.get("RANK", "0") != "0"  # of the processes that torchrun starts, the first one talks
     from strays.training import train as train_network
 
     with bar("step", quiet) as progress:

@@ -160,7 +160,7 @@ TrainingDevice = Annotated[
 ]
 Workers = Annotated[int, typer.Option(help="Processes that prepare crops.", min=0, rich_help_panel=_RUN)]
 ValidateEvery = Annotated[
-    int, typer.Option(help="Epochs between two looks at the validation scenes.", min=1, rich_help_panel=_RUN)
+    int, typer.Option(help="Epochs between two looks at validation scenes; 0 = never.", min=0, rich_help_panel=_RUN)
 ]
 AnomalySets = Annotated[
     list[str] | None,

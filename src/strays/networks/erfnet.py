@@ -1,6 +1,6 @@
 """ERFNet: a residual encoder-decoder of factorised convolutions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from strays.cards import Card, Published
-from strays.networks.base import UNIT, Configuration, Normalization, SegmentationNetwork, StateDict, register_network
+from strays.networks.base import (
+    UNIT,
+    Configuration,
+    NetworkOutputs,
+    Normalization,
+    SegmentationNetwork,
+    StateDict,
+    register_network,
+)
+from strays.networks.cropping import cropped_maps
 
 __all__ = ["ERFNet"]
 
@@ -116,9 +125,8 @@ class ERFNet(SegmentationNetwork):
     Reference: Romera, Alvarez, Bergasa and Arroyo 2018, "ERFNet: Efficient Residual Factorized ConvNet for Real-Time
     Semantic Segmentation", table I.
 
-    Taps, for an image (H, W), both rounded up to multiples of 8: ``initial`` (16, H / 2, W / 2), ``stage1``
-    (64, H / 4, W / 4), ``stage2`` (128, H / 8, W / 8), ``stage3`` (64, H / 4, W / 4), ``stage4`` (16, H / 2, W / 2).
-    ``encoder`` is ``stage2``, ``decoder`` is ``stage4``.
+    Taps, for an image (H, W): ``initial`` (16, H / 2, W / 2), ``stage1`` (64, H / 4, W / 4), ``stage2``
+    (128, H / 8, W / 8), ``stage3`` (64, H / 4, W / 4), ``stage4`` (16, H / 2, W / 2). ``encoder`` is ``stage2``, ``decoder`` is ``stage4``.
 
     Args:
         classes: the number of output channels K; 20 are the Cityscapes classes and void.
@@ -175,6 +183,13 @@ class ERFNet(SegmentationNetwork):
             normalized = functional.pad(normalized, (0, right, 0, below), mode="replicate")
         result: Tensor = self.decoder(self.encoder(normalized))
         return result[..., :height, :width]
+
+    def observe(self, image: Tensor, taps: Iterable[str] = ()) -> tuple[NetworkOutputs, Mapping[str, Tensor]]:
+        """Return what one pass gives, and the features of the taps, those of the image alone."""
+        outputs, features = super().observe(image, taps)
+        content = (image.shape[-2], image.shape[-1])
+        size = (content[0] + -content[0] % _MULTIPLE, content[1] + -content[1] % _MULTIPLE)
+        return outputs, {name: cropped_maps(one, content, size) for name, one in features.items()}
 
     @classmethod
     def configuration_of(cls, state: StateDict) -> Configuration:

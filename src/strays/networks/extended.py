@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
@@ -27,6 +27,14 @@ from strays.prediction import resize_maps
 __all__ = ["ExtendedNetwork", "Extension", "extend"]
 
 _PROBE = 128
+
+
+_WORDS = {
+    "outlier_head": "an outlier head",
+    "extra_channel": "an extra channel",
+    "auxiliary": "auxiliary heads",
+    "dropout": "dropout",
+}
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,7 @@ class Extension:
         return self != Extension()
 
     def __str__(self) -> str:
-        named = [one.name.replace("_", " ") for one in fields(self) if getattr(self, one.name)]
-        return " and ".join(named) or "nothing"
+        return " and ".join(words for name, words in _WORDS.items() if getattr(self, name)) or "nothing"
 
 
 @register_network("extended")
@@ -166,6 +173,7 @@ class ExtendedNetwork(SegmentationNetwork):
 
     @normalization.setter
     def normalization(self, value: Normalization) -> None:
+        """Set it, for the network that is extended."""
         self.base.normalization = value
 
     def forward(self, image: Tensor) -> Tensor:
@@ -183,7 +191,10 @@ class ExtendedNetwork(SegmentationNetwork):
         """Return everything that one pass gives for RGB images (N, 3, H, W) in [0, 1], in training all heads'."""
         taps = self.auxiliary_taps if self.training and self.extension.auxiliary else ()
         outputs, features = self.observe(image, taps)
-        return {**outputs, **self._auxiliary(features)} if taps else {**outputs}
+        result = cast(TrainingOutputs, outputs)
+        if taps:
+            result.update(self._auxiliary(features))
+        return result
 
     def observe(self, image: Tensor, taps: Iterable[str] = ()) -> tuple[NetworkOutputs, Mapping[str, Tensor]]:
         """Return what one pass gives, auxiliary heads aside, and features; see ``SegmentationNetwork.observe``."""
@@ -241,11 +252,11 @@ def extend(network: SegmentationNetwork, name: str, extension: Extension) -> Seg
 
     Args:
         network: the network; it becomes part of the result, and keeps its weights.
-        name: what it is registered as.
+        name: what it is registered as; only a registered one can be loaded again once it is saved.
         extension: what to add.
 
     Raises:
-        InputError: if it has been extended by something else, or is not one that strays builds.
+        InputError: if it has been extended by something else, or does not say how many classes it has.
     """
     present = network.extension if isinstance(network, ExtendedNetwork) else Extension()
     if present == extension:
@@ -255,11 +266,12 @@ def extend(network: SegmentationNetwork, name: str, extension: Extension) -> Seg
             f"the network was extended by {present}, and {extension} is asked for: start from the plain network, or "
             "choose the recipe that it was trained by"
         )
-    if name not in NETWORKS:
-        raise InputError(
-            f"{name} cannot be extended by {extension}: strays does not build it, so that it could be saved but never "
-            "loaded; take a network that `strays models` lists"
-        )
-    classes = network.configuration.get("classes")
-    known = classes if isinstance(classes, int) else int(getattr(network, "classes", 0))
-    return ExtendedNetwork(known + extension.extra_channel, name, base=network, **extension.__dict__)
+    classes = _class_count(network)
+    return ExtendedNetwork(classes + extension.extra_channel, name, base=network, **extension.__dict__)
+
+
+def _class_count(network: SegmentationNetwork) -> int:
+    for classes in (network.configuration.get("classes"), getattr(network, "classes", None)):
+        if isinstance(classes, int):
+            return classes
+    raise InputError(f"{type(network).__name__} does not say how many classes it has: show it an image first")

@@ -24,6 +24,7 @@ from strays.networks.base import (
     register_network,
     register_scheme,
 )
+from strays.networks.cropping import cropped_maps
 from strays.networks.huggingface_files import (
     UNIVERSAL,
     build_model,
@@ -114,22 +115,8 @@ class _Canvas:
         return placed
 
     def cropped(self, maps: Tensor) -> Tensor:
-        """Return the part of maps (N, C, h, w) of the canvas that shows the image.
-
-        Where it ends between two pixels of the maps, they are sampled anew over exactly that part.
-        """
-        height, width = (
-            whole * part / full for whole, part, full in zip(maps.shape[-2:], self.content, self.size, strict=True)
-        )
-        rows, columns = math.ceil(height), math.ceil(width)
-        if (rows, columns) == (height, width):
-            return maps[..., :rows, :columns]
-        y, x = height / maps.shape[-2], width / maps.shape[-1]
-        affine = torch.tensor([[[x, 0, x - 1], [0, y, y - 1]]], dtype=maps.dtype, device=maps.device)
-        grid = functional.affine_grid(affine, [1, 1, rows, columns], align_corners=False)
-        return functional.grid_sample(
-            maps, grid.expand(len(maps), -1, -1, -1), padding_mode="border", align_corners=False
-        )
+        """Return the part of maps (N, C, h, w) of the canvas that shows the image."""
+        return cropped_maps(maps, self.content, self.size)
 
 
 @register_network("huggingface")

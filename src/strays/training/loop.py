@@ -59,13 +59,15 @@ def train(
         device: ``auto`` takes a GPU where there is one; or ``cpu``, ``cuda``.
         workers: processes that prepare crops; 0 prepares them in this one.
         checkpoint_minutes: how much work a kill may cost at most.
-        validate_every: epochs between two looks at the validation scenes, from 1.
+        validate_every: epochs between two looks at the validation scenes; 0 = never.
         validation_anomalies: data sets with anomaly masks (``smiyc-obstacle=DIR``) that are looked at as well.
 
     Raises:
         InputError: if data, negatives, network, recipe or device are unknown or do not fit, the folder holds a run
             with other settings, or the loss is no longer finite (the checkpoint before is kept).
     """
+    if settings.schedule == "plateau" and validate_every != 1:
+        raise InputError("the schedule plateau waits for validation after every epoch: leave --validate-every at 1")
     trainer = Trainer(settings, make_folder(out), device, validation_anomalies)
     trainer.run(listener, workers, checkpoint_minutes * 60, validate_every)
     model = trained_model(trainer.start, settings, trainer.scenes.names, trainer.result)
@@ -169,17 +171,20 @@ class Trainer:
             terms = self.take_step(batch)
             now = time.perf_counter()
             logbook.step(self.step, terms, self._rate(), waited, now - asked)
-            if self.step % (validate_every * self.steps_per_epoch) == 0 or self.step == self.steps:
+            if validate_every and self._is_time(validate_every):
                 self._validate(logbook, batch)
             if now - saved > checkpoint_seconds or self.step == self.steps:
                 self.save()
                 saved = time.perf_counter()
             asked = time.perf_counter()
-        if self.result is None:
+        if validate_every and self.result is None:
             self._validate(logbook)
         logbook.end()
         # what is handed on computes in float32, as it will when it is loaded
         self.learner = self.accelerator.unwrap_model(self.learner, keep_fp32_wrapper=False)
+
+    def _is_time(self, validate_every: int) -> bool:
+        return self.step % (validate_every * self.steps_per_epoch) == 0 or self.step == self.steps
 
     def take_step(self, batch: Batch) -> dict[str, float]:
         """Learn from one batch and return the loss by terms.

@@ -56,5 +56,6 @@ class Schedule:
         if self.name == "cosine":
             return self.floor + (1 - self.floor) * (1 + cos(pi * step / self.steps)) / 2
         if self.name == "poly":
-            return max(self.floor, float((1 - step / self.steps) ** _POWER))
+            left: float = (1 - step / self.steps) ** _POWER
+            return max(self.floor, left)
         return max(self.floor, 1 / _DIVISOR**self.drops)
