@@ -40,8 +40,8 @@ def cutouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     for index in range(4):
-        mask = np.zeros((24, 30), np.uint8)
-        mask[4 : 14 + index, 6:20] = 255
-        Image.fromarray(random.integers(0, 256, (24, 30, 3)).astype(np.uint8)).save(folder / f"images/{index}.png")
+        mask = np.zeros((60, 64), np.uint8)
+        mask[4 : 44 + index, 6:40] = 255
+        Image.fromarray(random.integers(0, 256, (60, 64, 3)).astype(np.uint8)).save(folder / f"images/{index}.png")
         Image.fromarray(mask).save(folder / f"masks/{index}.png")
     return folder

@@ -125,8 +125,9 @@ class ERFNet(SegmentationNetwork):
     Reference: Romera, Alvarez, Bergasa and Arroyo 2018, "ERFNet: Efficient Residual Factorized ConvNet for Real-Time
     Semantic Segmentation", table I.
 
-    Taps, for an image (H, W): ``initial`` (16, H / 2, W / 2), ``stage1`` (64, H / 4, W / 4), ``stage2``
-    (128, H / 8, W / 8), ``stage3`` (64, H / 4, W / 4), ``stage4`` (16, H / 2, W / 2). ``encoder`` is ``stage2``, ``decoder`` is ``stage4``.
+    Taps, for an image (H, W), sizes rounded up: ``initial`` (16, H / 2, W / 2), ``stage1`` (64, H / 4, W / 4),
+    ``stage2`` (128, H / 8, W / 8), ``stage3`` (64, H / 4, W / 4), ``stage4`` (16, H / 2, W / 2). ``encoder`` is
+    ``stage2``, ``decoder`` is ``stage4``.
 
     Args:
         classes: the number of output channels K; 20 are the Cityscapes classes and void.

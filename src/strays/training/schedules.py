@@ -8,7 +8,7 @@ __all__ = ["Schedule"]
 
 _WARM_UP = 50
 _POWER = 0.9
-_PATIENCE, _DIVISOR = 5, 2
+_PATIENCE = 5
 
 
 class Schedule:
@@ -58,4 +58,4 @@ class Schedule:
         if self.name == "poly":
             left: float = (1 - step / self.steps) ** _POWER
             return max(self.floor, left)
-        return max(self.floor, 1 / _DIVISOR**self.drops)
+        return max(self.floor, 0.5**self.drops)
