@@ -130,6 +130,7 @@ class Trainer:
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
         if self.step == 0:
             self._calibrate()
+        self.learner.train()  # a model that the run starts from came in evaluation mode
 
     @property
     def network(self) -> SegmentationNetwork:
@@ -156,7 +157,6 @@ class Trainer:
         batches = crop_batches(crops, 0, steps)
         outputs = (cast(TrainingOutputs, network.outputs(self._pixels(batch))) for batch in batches)
         self.recipe.calibrate(outputs)
-        self.learner.train()
 
     def run(
         self, listener: Listener | None, workers: int = 0, checkpoint_seconds: float = 300, validate_every: int = 1
