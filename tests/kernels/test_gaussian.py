@@ -63,3 +63,10 @@ def test_autocast_does_not_round(maps: Tensor, dtype: torch.dtype) -> None:
 def test_what_does_not_fit_is_refused(shape: tuple[int, ...], sigma: float, kernel: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         gaussian_blurred(torch.zeros(shape), sigma, kernel)
+
+
+@pytest.mark.parametrize("sigma", [1e-200, 1e-3, 1e200])
+def test_weights_of_extreme_gaussians_add_up(sigma: float) -> None:
+    weights = gaussian_window(sigma, kernel=5)
+    assert sum(weights) == pytest.approx(1)
+    assert weights[2] == max(weights)

@@ -35,20 +35,6 @@ def logits() -> Tensor:
     return random_logits(2, CLASSES, *SIZE)
 
 
-@pytest.fixture
-def mask() -> Tensor:
-    drawn = torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(1))
-    return torch.where(drawn < 0.3, 1, torch.where(drawn > 0.9, IGNORE, 0)).to(torch.uint8)
-
-
-@pytest.fixture
-def labels() -> Tensor:
-    """Labels also where the mask says otherwise, so that it is seen which one counts."""
-    generator = torch.Generator().manual_seed(2)
-    drawn = torch.randint(0, CLASSES, (2, *SIZE), generator=generator)
-    return torch.where(torch.rand(drawn.shape, generator=generator) < 0.3, IGNORE, drawn).to(torch.uint8)
-
-
 def random_logits(*shape: int, scale: float = 2.0, seed: int = 0) -> Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

@@ -19,17 +19,6 @@ TERMS = ("cross_entropy", "divergence")
 
 
 @pytest.fixture
-def logits() -> Tensor:
-    return 2 * torch.randn(2, CLASSES, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-@pytest.fixture
-def mask() -> Tensor:
-    drawn = torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(1))
-    return torch.where(drawn < 0.3, 1, torch.where(drawn > 0.9, IGNORE, 0)).to(torch.uint8)
-
-
-@pytest.fixture
 def labels(mask: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     drawn = torch.randint(0, CLASSES, mask.shape, generator=generator)

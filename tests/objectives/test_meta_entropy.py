@@ -19,25 +19,6 @@ TERMS = ("cross_entropy", "uniform")
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 4.0])
 
 
-@pytest.fixture
-def logits() -> Tensor:
-    return 2 * torch.randn(2, CLASSES, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-@pytest.fixture
-def mask() -> Tensor:
-    drawn = torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(1))
-    return torch.where(drawn < 0.3, 1, torch.where(drawn > 0.9, IGNORE, 0)).to(torch.uint8)
-
-
-@pytest.fixture
-def labels() -> Tensor:
-    """Labels also where the mask says otherwise, so that it is seen which one counts."""
-    generator = torch.Generator().manual_seed(2)
-    drawn = torch.randint(0, CLASSES, (2, *SIZE), generator=generator)
-    return torch.where(torch.rand(drawn.shape, generator=generator) < 0.3, IGNORE, drawn).to(torch.uint8)
-
-
 def targets(labels: Tensor, mask: Tensor, alpha: float) -> dict[str, np.ndarray]:
     """The two parts of the target tensor (N, K, H, W): (1 - alpha) at the class of inliers, alpha / K for negatives."""
     parts = {term: np.zeros((len(labels), CLASSES, *labels.shape[1:])) for term in TERMS}

@@ -18,16 +18,6 @@ CLASSES = 3
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0])
 
 
-@pytest.fixture
-def batch() -> tuple[Tensor, Tensor]:
-    """Labels and mask: classes on the left, negatives on the right, void below."""
-    labels = torch.randint(0, CLASSES, (2, 8, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    mask = torch.zeros_like(labels)
-    mask[:, :6, 8:] = 1
-    labels[:, 6:] = IGNORE
-    return labels.masked_fill(mask == 1, IGNORE), mask
-
-
 def test_it_is_registered_with_its_detector_and_changes_no_network() -> None:
     assert RECIPES["max-entropy"] is MaxEntropy
     assert MaxEntropy.extension == Extension()

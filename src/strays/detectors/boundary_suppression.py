@@ -1,6 +1,5 @@
 """Clean-up of confidence maps where classes meet: iterative boundary suppression and dilated smoothing."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -8,13 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from strays.errors import InputError
+from strays.kernels.gaussian import gaussian_window
 
 __all__ = [
     "checked_dilation",
     "class_boundaries",
     "dilated_smoothing",
     "expanded_mask",
-    "gaussian_window",
     "suppressed_boundaries",
     "suppression_radii",
 ]
@@ -140,29 +139,6 @@ def _window_sums(values: Tensor) -> Tensor:
     padded = functional.pad(values, (1, 1, 1, 1), mode="replicate")
     columns = padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]
     return columns[..., :-2] + columns[..., 1:-1] + columns[..., 2:]
-
-
-def gaussian_window(sigma: float = 1.0, kernel: int = 7) -> tuple[float, ...]:
-    """Return the weights of a Gaussian at the offsets -(``kernel`` // 2) ... ``kernel`` // 2, with the sum 1.
-
-    Args:
-        sigma: standard deviation in steps of the kernel, above 0.
-        kernel: number of weights, odd.
-
-    Raises:
-        InputError: if sigma is not above 0, or the kernel is not odd.
-
-    Example:
-        >>> [round(weight, 3) for weight in gaussian_window(sigma=0.5, kernel=3)]
-        [0.107, 0.787, 0.107]
-    """
-    if not (sigma > 0 and math.isfinite(sigma)):
-        raise InputError(f"expected a sigma above 0, got {sigma}")
-    if kernel < 1 or kernel % 2 == 0:
-        raise InputError(f"expected an odd kernel of at least 1, got {kernel}: try {max(kernel, 0) + 1}")
-    distances = [offset / sigma for offset in range(-(kernel // 2), kernel // 2 + 1)]
-    weights = [math.exp(-distance * distance / 2) for distance in distances]
-    return tuple(weight / sum(weights) for weight in weights)
 
 
 def dilated_smoothing(confidence: Tensor, sigma: float = 1.0, kernel: int = 7, dilation: int = 6) -> Tensor:

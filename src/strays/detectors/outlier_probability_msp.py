@@ -3,12 +3,11 @@
 from torch import Tensor
 
 from strays.cards import Card, Needs
-from strays.detectors.base import Detector, Settings, class_logits, register_detector, upsampled
+from strays.detectors.base import class_logits, register_detector, upsampled
 from strays.detectors.inputs import outlier_logits_of
 from strays.detectors.msp import msp
-from strays.detectors.outlier_probability import STREET_HAZARDS, outlier_probability
+from strays.detectors.outlier_probability import STREET_HAZARDS, OutlierProbability, outlier_probability
 from strays.detectors.reported import reported
-from strays.detectors.tempered import checked_temperature
 from strays.prediction import Prediction
 
 __all__ = ["OutlierProbabilityMsp", "outlier_probability_msp"]
@@ -39,7 +38,7 @@ def outlier_probability_msp(logits: Tensor, outlier_logits: Tensor, temperature:
 
 
 @register_detector("outlier-probability-msp")
-class OutlierProbabilityMsp(Detector):
+class OutlierProbabilityMsp(OutlierProbability):
     """Outlier probability times one minus the largest class probability, the void channel left out.
 
     Both kinds of logits are brought to the size of the image bilinearly first.
@@ -89,14 +88,6 @@ class OutlierProbabilityMsp(Detector):
         notes="The source of the numbers states a temperature of 2 without saying which logits it divides; here it is "
         "both.",
     )
-
-    def __init__(self, temperature: float = 2.0) -> None:
-        super().__init__()
-        self.temperature = checked_temperature(temperature)
-
-    def settings(self) -> Settings:
-        """Return the temperature."""
-        return {"temperature": self.temperature}
 
     def score(self, prediction: Prediction) -> Tensor:
         """Return ``outlier_probability_msp`` (N, H, W) of the upsampled logits.

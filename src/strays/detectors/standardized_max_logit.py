@@ -12,7 +12,6 @@ from strays.detectors.base import Settings, class_logits, register_detector
 from strays.detectors.boundary_suppression import (
     checked_dilation,
     dilated_smoothing,
-    gaussian_window,
     suppressed_boundaries,
     suppression_radii,
 )
@@ -21,6 +20,7 @@ from strays.detectors.reported import FISHYSCAPES, reported
 from strays.detectors.statistics import ClassMoments, Extremes, Statistics
 from strays.detectors.tempered import checked_logits
 from strays.errors import InputError
+from strays.kernels.gaussian import gaussian_window
 from strays.prediction import Prediction
 from strays.taxonomy import IGNORE
 
