@@ -12,8 +12,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from strays.cli import app, main
+from strays.detectors import build_detector
 from strays.errors import InputError
 from strays.model import Model
+from strays.recipes import RECIPES
+from strays.scoring import Scorer
 
 Invoke = Callable[..., Result]
 
@@ -82,6 +85,76 @@ def test_other_words_do_not_get_into_the_folder(done: Result, invoke: Invoke) ->
     result = invoke(*CHOICES, "--seed", "8")
     assert isinstance(result.exception, InputError)
     assert "with other settings (seed was 7, is 8): choose another --out" in str(result.exception)
+
+
+@pytest.fixture(scope="module")
+def cutouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image with a mask of the one thing in it."""
+    folder = tmp_path_factory.mktemp("data") / "cutouts"
+    mask = np.zeros((60, 64), np.uint8)
+    mask[4:44, 6:40] = 255
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 64, 3)).astype(np.uint8)
+    for kind, values in (("images", pixels), ("masks", mask)):
+        (folder / kind).mkdir(parents=True)
+        Image.fromarray(values).save(folder / kind / "0.png")
+    return folder
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_gives_a_model_that_its_detector_reads(
+    recipe: str, data: Path, cutouts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    start = ["train", recipe, "--network", "erfnet", "--data", f"camvid={data}", "--negatives", f"objects={cutouts}"]
+    small = ["--epochs", "1", "--batch", "2", "--crop", "32x48", "--precision", "float32", "--colour", "0"]
+    run = ["--out", str(out), "--device", "cpu", "--validate-every", "0", "--quiet"]
+    done = CliRunner().invoke(app, [*start, *small, *run])
+    assert done.exit_code == 0, done.output
+    model = Model.load(out)
+    assert (model.facts.recipe, model.facts.detector) == (recipe, RECIPES[recipe].detector)
+    image = np.random.default_rng(2).integers(0, 256, (32, 48, 3)).astype(np.uint8)
+    detector = build_detector("mutual-information:samples=2" if recipe == "mc-dropout" else model.facts.detector)
+    (score,) = Scorer(model, {"own": detector})(image).scores.values()
+    assert score.shape == (32, 48)
+
+
+def test_settings_of_a_recipe_are_words(invoke: Invoke, cutouts: Path, tmp_path: Path) -> None:
+    words = ["--negatives", f"objects={cutouts}", "--negatives", "void", "--negative-share", "0.3"]
+    done = invoke(*words, "--trained", "regular5_1,transposed_conv", recipe="pebal:margins=fixed", out=tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    settings = Model.load(tmp_path / "out").facts.training["settings"]
+    assert isinstance(settings, dict)
+    assert (settings["recipe"], settings["schedule"], settings["negative_share"]) == (
+        "pebal:margins=fixed",
+        "poly",
+        0.3,
+    )
+    assert settings["trained"] == ["regular5_1", "transposed_conv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--negatives", "objects=/no/such/folder"], "no folder /no/such/folder: check the path behind the ="),
+        (["--negatives", "things=DIR"], "no kind of negatives is called 'things'"),
+        (["--negatives", "objects"], "objects needs a folder of images to cut from: write objects=DIR"),
+        (["--negatives", "void", "--negative-share", "2"], "--negative-share: Input should be less than or equal to 1"),
+        (["--negatives", "void", "--trained", "head"], "--trained: the network has no block 'head'; its blocks: "),
+        (["--negatives", "void", "--batch", "2", "--accumulate", "3"], "a batch of 2 cannot be computed in 3 equal"),
+        (["--negatives", "void", "--init", "default"], "either from a network, with random weights, or from a model"),
+        (
+            ["--negatives", "void", "--schedule", "plateau", "--validate-every", "2"],
+            "plateau waits for validation",
+        ),
+        ([], "the recipe densehybrid learns from negatives, and there are none: name a folder of objects or images"),
+    ],
+)
+def test_wrong_words_about_negatives_name_what_is_wrong(
+    invoke: Invoke, tmp_path: Path, words: list[str], told: str
+) -> None:
+    result = invoke(*words, recipe="densehybrid", out=tmp_path / "out")
+    assert isinstance(result.exception, InputError), result.output
+    assert told in str(result.exception)
 
 
 @pytest.mark.parametrize(
