@@ -9,7 +9,20 @@ import strays as package
 from strays.cli import app, main
 from strays.errors import InputError
 
-COMMANDS = ["demo", "score", "bench", "train", "doctor", "models", "networks", "detectors", "recipes", "datasets"]
+COMMANDS = [
+    "demo",
+    "score",
+    "bench",
+    "fit",
+    "train",
+    "negatives",
+    "doctor",
+    "models",
+    "networks",
+    "detectors",
+    "recipes",
+    "datasets",
+]
 
 
 def test_the_version(strays) -> None:

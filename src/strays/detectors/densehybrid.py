@@ -6,7 +6,7 @@ from torch.nn import functional
 from strays.cards import Card, Needs, Published
 from strays.detectors.base import Detector, class_logits, register_detector, upsampled
 from strays.detectors.inputs import outlier_logits_of
-from strays.detectors.reported import FISHYSCAPES, SMIYC, reported
+from strays.detectors.reported import FISHYSCAPES, SMIYC, STREET_HAZARDS, reported
 from strays.detectors.tempered import checked_logits
 from strays.errors import InputError
 from strays.prediction import Prediction
@@ -14,7 +14,6 @@ from strays.prediction import Prediction
 __all__ = ["DenseHybrid", "densehybrid"]
 
 _DEEPLAB = "DeepLabV3+ WideResNet-38 trained with DenseHybrid"
-_UNSTATED = "presumably the mean over images, as in the authors' code; the source does not say"
 
 
 def densehybrid(logits: Tensor, outlier_logits: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ def densehybrid(logits: Tensor, outlier_logits: Tensor) -> Tensor:
 
 def _streethazards(recipe: str, ap: float, fpr95: float, auroc: float, open_miou: float) -> tuple[Published, ...]:
     values = {"AP": ap, "FPR95": fpr95, "AUROC": auroc, "open mIoU": open_miou}
-    return reported("StreetHazards test", values, f"SwiftNet-RN18 trained with {recipe}", _UNSTATED)
+    return reported("StreetHazards test", values, f"SwiftNet-RN18 trained with {recipe}", STREET_HAZARDS)
 
 
 @register_detector("densehybrid")

@@ -6,15 +6,12 @@ from torch import Tensor
 from strays.cards import Card, Needs
 from strays.detectors.base import Detector, Settings, register_detector, upsampled
 from strays.detectors.inputs import outlier_logits_of
-from strays.detectors.reported import FISHYSCAPES, reported
+from strays.detectors.reported import FISHYSCAPES, STREET_HAZARDS, reported
 from strays.detectors.tempered import checked_logits, checked_temperature, tempered
 from strays.errors import InputError
 from strays.prediction import Prediction
 
-__all__ = ["STREET_HAZARDS", "OutlierProbability", "outlier_probability"]
-
-STREET_HAZARDS = "temperature 2; the source does not say whether pixels are pooled or images averaged"
-"""How the published numbers on StreetHazards were measured."""
+__all__ = ["OutlierProbability", "outlier_probability"]
 
 _LADDER = "Ladder DenseNet trained with ImageNet boxes"
 

@@ -6,8 +6,8 @@ from strays.cards import Card, Needs
 from strays.detectors.base import class_logits, register_detector, upsampled
 from strays.detectors.inputs import outlier_logits_of
 from strays.detectors.msp import msp
-from strays.detectors.outlier_probability import STREET_HAZARDS, OutlierProbability, outlier_probability
-from strays.detectors.reported import reported
+from strays.detectors.outlier_probability import OutlierProbability, outlier_probability
+from strays.detectors.reported import STREET_HAZARDS, reported
 from strays.prediction import Prediction
 
 __all__ = ["OutlierProbabilityMsp", "outlier_probability_msp"]

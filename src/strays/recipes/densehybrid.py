@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from strays.cards import Card, Needs
-from strays.detectors.reported import FISHYSCAPES, SMIYC, reported
+from strays.detectors.reported import FISHYSCAPES, SMIYC, STREET_HAZARDS, reported
 from strays.errors import InputError
 from strays.networks.base import TrainingOutputs
 from strays.networks.extended import Extension
@@ -56,7 +56,7 @@ class DenseHybrid(Recipe):
                 "StreetHazards test",
                 {"AP": 0.2381, "FPR95": 0.1876, "AUROC": 0.9369, "mIoU": 0.5752, "open mIoU": 0.3759},
                 "SwiftNet-RN18",
-                "presumably the mean over images, as in the authors' code; the source does not say",
+                STREET_HAZARDS,
             ),
             *reported("Cityscapes test", {"mIoU": 0.8206}, _DEEPLAB, "test server, as the RPL repository lists it"),
         ),
