@@ -42,6 +42,7 @@ OBJECTS = (
 )
 PATCHES = tuple(f"patches={SHARED / 'data' / name}" for name in ("coco128_seg", "object_cutouts"))
 LOGITS = ("msp", "max-logit", "entropy", "energy")
+OUTLIER_HEAD = ("outlier-probability", "outlier-probability-msp", "densehybrid")
 PLAIN = "no training"
 DETECTORS = {"mc-dropout": "mutual-information:samples=10"}
 NEGATIVES = {"noisy-negatives": PATCHES, "closed-set": (), "mc-dropout": ()}
@@ -84,13 +85,14 @@ def measure(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -
     make_folder(folder)
     source = "pasted" if track == "real" else track
     model = trained(source, recipe, seed, arguments)
-    names = [*LOGITS, *([DETECTORS.get(recipe, model.facts.detector)] if recipe != PLAIN else [])]
-    scorer = Scorer.build(model, list(dict.fromkeys(names)))
+    own = None if recipe == PLAIN else DETECTORS.get(recipe, model.facts.detector)
+    heads = OUTLIER_HEAD if model.network.has_outlier_head else ()
+    scorer = Scorer.build(model, list(dict.fromkeys(filter(None, (*LOGITS, *heads, own)))))
     if track == "real":
         result = on_real_sets(scorer, folder)
     else:
         result = on_camvid(scorer, list(anomaly_scenes(track, arguments.every)))
-    write_json(folder / "result.json", {"own": list(scorer.detectors)[-1] if recipe != PLAIN else None, **result})
+    write_json(folder / "result.json", {"own": own, **result})
     print(f"{track}, {recipe}, seed {seed}: {json.dumps(result)[:400]}", flush=True)
 
 
