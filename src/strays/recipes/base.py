@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from strays.cards import Card
+from strays.errors import InputError
 from strays.networks.base import TrainingOutputs
 from strays.networks.extended import Extension
 from strays.registry import Registry
@@ -65,6 +66,19 @@ class Recipe(nn.Module, ABC):
     def class_logits(self, logits: Tensor) -> Tensor:
         """Return the logits (N, K, h, w) without the void channel."""
         return logits if self.void is None else logits[:, : self.void]
+
+    def outlier_logits(self, outputs: TrainingOutputs) -> Tensor:
+        """Return the outlier logits (N, 2, h, w) of a network.
+
+        Raises:
+            InputError: if it has no outlier head.
+        """
+        if "outlier_logits" not in outputs:
+            raise InputError(
+                "this recipe trains an outlier head, and the network gives no outlier logits: extend it by the "
+                "recipe's extension"
+            )
+        return outputs["outlier_logits"]
 
 
 RECIPES: Registry[type[Recipe]] = Registry("recipe", "strays.recipes")

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from strays.cards import Card, Needs
 from strays.detectors.reported import FISHYSCAPES, SMIYC, STREET_HAZARDS, reported
-from strays.errors import InputError
 from strays.networks.base import TrainingOutputs
 from strays.networks.extended import Extension
 from strays.objectives.densehybrid import PosteriorVoid, densehybrid_loss
@@ -107,14 +106,9 @@ class DenseHybrid(Recipe):
         Raises:
             InputError: if the network has no outlier head.
         """
-        if "outlier_logits" not in outputs:
-            raise InputError(
-                "this recipe trains an outlier head, and the network gives no outlier logits: extend it by the "
-                "recipe's extension"
-            )
         return densehybrid_loss(
             self.class_logits(outputs["logits"]),
-            outputs["outlier_logits"],
+            self.outlier_logits(outputs),
             labels,
             mask,
             self.beta,

@@ -6,7 +6,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from strays.cards import Card, Needs
-from strays.errors import InputError
 from strays.networks.base import TrainingOutputs
 from strays.networks.extended import Extension
 from strays.objectives.outlier_head import outlier_head_loss
@@ -75,15 +74,10 @@ class OutlierHead(Recipe):
         Raises:
             InputError: if the network has no outlier head.
         """
-        if "outlier_logits" not in outputs:
-            raise InputError(
-                "this recipe trains an outlier head, and the network gives no outlier logits: extend it by the "
-                "recipe's extension"
-            )
         outlier_maps: Sequence[Tensor] = outputs.get("auxiliary_outlier_logits", ())
         return outlier_head_loss(
             self.class_logits(outputs["logits"]),
-            outputs["outlier_logits"],
+            self.outlier_logits(outputs),
             labels,
             mask,
             [self.class_logits(one) for one in outputs.get("auxiliary_logits", ())],
