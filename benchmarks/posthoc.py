@@ -5,7 +5,8 @@
 Needs the folder ../shared with data and weights. Fitted on the three Cityscapes train frames (shrunk to 1024 pixels)
 and CamVid train in one pass for all detectors; `suppressed`, which reads anomaly masks, on synthetic scenes. Scores
 at 512x1024, images without any anomaly skipped, pixels pooled. Networks may run as several processes, one --networks
-each; what a killed run has fitted and measured is kept, and --markdown gathers the tables of all.
+each; what a killed run has fitted and measured is kept, and --markdown gathers the tables of all --networks and
+--group there are.
 """
 
 import argparse
@@ -45,27 +46,20 @@ TITLES = {
     "swiftnet": "SwiftNet on MobileNetV2 (CamVid, the built-in model)",
 }
 FROM_LOGITS = ("msp", "entropy", "softmax-distance", "max-logit", "energy", "jsd", "dirichlet")
+MUTUAL = "dirichlet:score=mutual-information"
 WITH_VOID, WITH_DROPOUT = ("void",), ("mc-dropout:samples=8",)
 AGAIN = ("odin", "flipped(energy)")
 FLOOR = ("random", "local-contrast")
 SEGMENTS = ("dispersion", "meta-classifier", "meta-regressor", "suppressed(entropy)")
-BANK = "references=20000"
-FROM_FEATURES = (
-    f"nearest-neighbors:{BANK}",
-    f"nearest-neighbors-energy:{BANK}",
-    f"embedding-knn:{BANK}",
-    "embedding-flow",
-    "embedding-flow-min",
-    "embedding-flow-regression",
-    "mahalanobis",
-    "gaussian-mixture",
-    "prototypes",
-    "prototype-guided",
-    "distillation-comparison:epochs=5,batch=1",
-)
+BANKS = ("nearest-neighbors", "nearest-neighbors-energy", "embedding-knn")
+DENSITIES = ("mahalanobis", "gaussian-mixture", "prototypes")
+FLOWS = ("embedding-flow", "embedding-flow-min", "embedding-flow-regression")
+STUDENTS = ("distillation-comparison:epochs=5,batch=1",)
+FROM_FEATURES = (*DENSITIES, *(f"{one}:tap=encoder" for one in DENSITIES), "prototype-guided", *FLOWS, *STUDENTS)
 STANDARDIZED = ("standardized-max-logit", "standardized-max-logit:suppression=no,smoothing=no")
 WRAPPED = ("smoothed(energy,sigma=3)", "combined(energy,local-contrast,weights=1+0.25)")
-ALL = (*FLOOR, *FROM_LOGITS, *WITH_VOID, *STANDARDIZED, *AGAIN, *WITH_DROPOUT, *FROM_FEATURES, *SEGMENTS, *WRAPPED)
+READ = (*FLOOR, *FROM_LOGITS, MUTUAL, *WITH_VOID, *STANDARDIZED, *AGAIN, *WITH_DROPOUT)
+ALL = (*READ, *FROM_FEATURES, *SEGMENTS, *WRAPPED)
 
 
 def main() -> None:
@@ -74,6 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/posthoc"), help="continued where it was killed")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="separated by commas")
     parser.add_argument("--detectors", help="separated by semicolons; all by default")
+    parser.add_argument("--references", type=int, default=20_000, help="pixels that nearest neighbours are sought in")
     parser.add_argument("--group", default="all", help="keeps these detectors apart from others measured before")
     parser.add_argument("--every", type=int, default=1, help="fit on every N-th image only")
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
@@ -81,7 +76,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    wanted = arguments.detectors.split(";") if arguments.detectors else ALL
+    banks = tuple(f"{one}:references={arguments.references}" for one in BANKS)
+    wanted = arguments.detectors.split(";") if arguments.detectors else (*ALL, *banks)
     for network in filter(None, arguments.networks.split(",")):
         measure(network, wanted, arguments.out / network, arguments.group, arguments.every)
     if arguments.markdown is not None:

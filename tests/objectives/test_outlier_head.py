@@ -347,7 +347,7 @@ def test_the_loss_takes_maps_of_any_size(batch: Make, size: tuple[int, int]) -> 
         ({"mask": torch.zeros(2, 4, 6)}, r"expected a mask like the labels \(2, 16, 24\)"),
         ({"labels": torch.full((2, 16, 24), 4)}, r"expected labels below 4, .* or 255, got 4"),
         ({"class_weights": torch.ones(3)}, r"expected one weight for each of 4 classes, got \(3,\)"),
-        ({"outlier_weight": -0.1}, r"outlier_weight is -0.1, expected 0 or more"),
+        ({"outlier_weight": -0.1}, r"outlier_weight is -0.1, expected a finite number, 0 or more"),
         ({"auxiliary_weight": 1.1}, r"auxiliary_weight is 1.1, expected 0 to 1"),
     ],
 )

@@ -21,6 +21,7 @@ from strays.data import open_scenes
 from strays.errors import InputError, WeightsError
 from strays.loading import load_model
 from strays.model import MODEL_FILE, WEIGHTS_FILE, Model
+from strays.networks.base import NetworkOutputs
 from strays.networks.encoders import MobileNetV2
 from strays.networks.swiftnet import SwiftNet
 from strays.taxonomy import CAMVID
@@ -248,6 +249,24 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         learner.take_step(batch())
     assert all(torch.equal(one, before[key]) for key, one in learner.network.named_parameters())
     assert torch.load(learner.out / CHECKPOINT, weights_only=True)["step"] == 1
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = trainer(network="enet", colour=0)
+    before = {key: one.clone() for key, one in learner.network.named_parameters()}
+
+    def steep(outputs: NetworkOutputs, *_: object) -> dict[str, Tensor]:
+        # The square root is 0 at 0 and rises infinitely fast there.
+        logits = outputs["logits"]
+        return {"total": (logits - logits.detach()).sqrt().sum()}
+
+    monkeypatch.setattr(learner.recipe, "losses", steep)
+    with pytest.raises(InputError, match=r"no longer finite at step 0 \(gradient\) on camvid/"):
+        learner.take_step(batch())
+    assert all(torch.equal(one, before[key]) for key, one in learner.network.named_parameters())
+    assert learner.step == 0
 
 
 def test_the_rate_rises_for_50_steps_and_falls_along_a_cosine(trainer: Callable[..., Trainer]) -> None:

@@ -65,6 +65,24 @@ def as_array(values: Tensor | NDArray[np.generic]) -> NDArray[np.generic]:
     return np.asarray(values)
 
 
+def as_integers(values: Tensor | NDArray[np.generic], what: str) -> Integers:
+    """Return class indices as an array of whole numbers, refusing anything else."""
+    array = as_array(values)
+    if array.dtype.kind not in "iu":
+        fix = ": take the argmax of the logits" if array.dtype.kind == "f" else ""
+        raise InputError(f"expected {what} as integers, got {array.dtype}{fix}")
+    return cast(Integers, array)
+
+
+def check_classes(values: Integers, classes: int, what: str) -> NDArray[np.int64]:
+    """Return class indices as int64, refusing those that are not below ``classes``."""
+    if values.size and not 0 <= int(values.min()) <= int(values.max()) < classes:
+        wrong = np.unique(values[(values < 0) | (values >= classes)])[:5].tolist()
+        fix = f"map them first; only the label {IGNORE} is ignored, and an argmax must not count a void channel"
+        raise InputError(f"expected {what} in [0, {classes}), got {wrong} too: {fix}")
+    return values.astype(np.int64)
+
+
 def check_shapes(first: tuple[int, ...], second: tuple[int, ...], name: str, other: str) -> None:
     """Refuse two arrays of different shapes."""
     if first != second:

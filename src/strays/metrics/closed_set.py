@@ -1,13 +1,12 @@
 """Closed-set quality of a segmentation network: a mergeable confusion matrix, mIoU and accuracy."""
 
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from strays.errors import InputError
-from strays.metrics.arrays import Integers, State, as_array, check_metric, check_shapes
+from strays.metrics.arrays import Integers, State, as_integers, check_classes, check_metric, check_shapes
 from strays.taxonomy import IGNORE
 
 __all__ = ["ClosedSetResult", "ConfusionMatrix"]
@@ -66,12 +65,11 @@ class ConfusionMatrix:
         Raises:
             InputError: if a type, a shape or a value is not as stated.
         """
-        found, true = _integers(predicted, "predicted classes"), _integers(labels, "labels")
+        found, true = as_integers(predicted, "predicted classes"), as_integers(labels, "labels")
         check_shapes(found.shape, true.shape, "predicted classes", "labels")
         labelled = true != IGNORE
-        columns, rows = found[labelled].astype(np.int64), true[labelled].astype(np.int64)
-        self._check_range(columns, "predicted classes")
-        self._check_range(rows, "labels")
+        columns = check_classes(found[labelled], self.classes, "predicted classes")
+        rows = check_classes(true[labelled], self.classes, "labels")
         pairs = np.bincount(rows * self.classes + columns, minlength=self.counts.size)
         self.counts += pairs.reshape(self.counts.shape)
         return self
@@ -118,17 +116,3 @@ class ConfusionMatrix:
         matrix = cls(len(state["counts"]))
         matrix.counts += state["counts"].astype(np.int64)
         return matrix
-
-    def _check_range(self, values: NDArray[np.int64], what: str) -> None:
-        if values.size and not 0 <= int(values.min()) <= int(values.max()) < self.classes:
-            wrong = np.unique(values[(values < 0) | (values >= self.classes)])[:5].tolist()
-            fix = f"map them first; only the label {IGNORE} is ignored"
-            raise InputError(f"expected {what} in [0, {self.classes}), got {wrong} too: {fix}")
-
-
-def _integers(values: Tensor | Integers, what: str) -> Integers:
-    array = as_array(values)
-    if array.dtype.kind not in "iu":
-        fix = ": take the argmax of the logits" if array.dtype.kind == "f" else ""
-        raise InputError(f"expected {what} as integers, got {array.dtype}{fix}")
-    return cast(Integers, array)

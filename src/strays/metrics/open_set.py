@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import fsum
 from types import MappingProxyType
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from strays.errors import InputError
-from strays.metrics.arrays import Floats, Integers, Pixels, State, as_array, check_metric, check_shapes, read_pixels
+from strays.metrics.arrays import (
+    Floats,
+    Integers,
+    Pixels,
+    State,
+    as_array,
+    as_integers,
+    check_classes,
+    check_metric,
+    check_shapes,
+    read_pixels,
+)
 from strays.metrics.curves import Ranking
 from strays.metrics.keys import key_floor
 from strays.metrics.pixel import PixelMetrics
@@ -142,8 +153,8 @@ class OpenSetConfusion:
         # Where the mask says anomaly the label is not looked at: it may be 255, or that of the scene behind an object.
         anomalous = np.flatnonzero(pixels.mask == ANOMALY)
         counted = np.r_[known, anomalous]
-        rows = np.r_[self._classes(true[known], "labels"), np.full(anomalous.size, self.classes)]
-        columns = self._classes(given[counted], "predicted classes")
+        rows = np.r_[check_classes(true[known], self.classes, "labels"), np.full(anomalous.size, self.classes)]
+        columns = check_classes(given[counted], self.classes, "predicted classes")
         # As a float64 the threshold is compared exactly, whatever the type of the scores.
         refused = pixels.scores[counted] > np.float64(self.threshold)
         cells = (rows * self.classes + columns) * 2 + refused
@@ -194,13 +205,6 @@ class OpenSetConfusion:
         confusion.counts += state["counts"].astype(np.int64)
         confusion.images, confusion.ignored = int(state["images"]), int(state["ignored"])
         return confusion
-
-    def _classes(self, values: Integers, what: str) -> NDArray[np.int64]:
-        if values.size and not 0 <= int(values.min()) <= int(values.max()) < self.classes:
-            wrong = np.unique(values[(values < 0) | (values >= self.classes)])[:5].tolist()
-            fix = f"map them first; only the label {IGNORE} is ignored, and an argmax must not count a void channel"
-            raise InputError(f"expected {what} in [0, {self.classes}), got {wrong} too: {fix}")
-        return values.astype(np.int64)
 
 
 class OpenSetThreshold:
@@ -443,12 +447,9 @@ def _downsampled(pixels: Pixels, shape: tuple[int, ...], factor: int) -> Pixels:
 
 
 def _integers(values: Tensor | Integers, what: str, shape: tuple[int, ...]) -> Integers:
-    array = as_array(values)
-    if array.dtype.kind not in "iu":
-        fix = ": take the argmax of the logits" if array.dtype.kind == "f" else ""
-        raise InputError(f"expected {what} as integers, got {array.dtype}{fix}")
+    array = as_integers(values, what)
     check_shapes(array.shape, shape, what, "scores")
-    return cast(Integers, array.reshape(-1))
+    return array.reshape(-1)
 
 
 def _iou(matrix: NDArray[np.int64]) -> ClassIoU:

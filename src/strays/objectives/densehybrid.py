@@ -15,6 +15,7 @@ from strays.objectives.inputs import (
     inlier_pixels,
     masked_mean,
     mean_cross_entropy,
+    mean_of,
     negative_pixels,
     pixels,
     summed,
@@ -103,7 +104,7 @@ def _density(logits: Tensor, negative: Tensor, margin: float | None) -> Tensor:
     """Return L_x of logits (N, K, H, W); only the negatives are ever exponentiated."""
     log_density = pixels(logits, negative).logsumexp(dim=1)
     excess = log_density - logits.detach().mean() if margin is None else functional.relu(log_density + margin).square()
-    return excess.sum() / max(1, len(excess))
+    return mean_of(excess)
 
 
 def _posterior(

@@ -12,10 +12,12 @@ from strays.errors import InputError
 from strays.objectives.inputs import (
     Direction,
     at_labels,
+    checked_class_weights,
     checked_direction,
     checked_targets,
     checked_weights,
     inlier_pixels,
+    mean_of,
     negative_pixels,
     pixels,
     summed,
@@ -76,11 +78,8 @@ def dirichlet_loss(
     known = labels[inlier].long()
     sharp = dirichlet_divergence(pixels(logits, inlier), known, direction, concentration)
     flat = dirichlet_divergence(pixels(logits, negative_pixels(mask)), None, direction, concentration)
-    terms = {
-        "inliers": scale * _class_mean(sharp, known, logits.shape[1], class_weights),
-        "negatives": gamma * scale * flat.sum() / max(1, len(flat)),
-    }
-    return summed(terms)
+    weights = None if class_weights is None else checked_class_weights(class_weights, logits.shape[1]).to(sharp)[known]
+    return summed({"inliers": scale * mean_of(sharp, weights), "negatives": gamma * scale * mean_of(flat)})
 
 
 def dirichlet_divergence(
@@ -204,13 +203,3 @@ def _gamma_functions(z: Tensor) -> tuple[Tensor, Tensor]:
     spread_series = (z - 1 - math.log(2 * math.pi)) / 2 + corrections + _EPSILON * (1 - z)
     small = z < bound
     return torch.where(small, psi, psi_series), torch.where(small, a * psi - x.lgamma() - a, spread_series)
-
-
-def _class_mean(values: Tensor, labels: Tensor, classes: int, weights: Tensor | None) -> Tensor:
-    """Return the mean of values (M,), weighted by their classes; 0 without any."""
-    if weights is None:
-        return values.sum() / max(1, len(values))
-    if tuple(weights.shape) != (classes,):
-        raise InputError(f"expected one weight for each of {classes} classes, got {tuple(weights.shape)}")
-    chosen = weights.to(values)[labels]
-    return (chosen * values).sum() / chosen.sum().clamp(min=torch.finfo(values.dtype).tiny)

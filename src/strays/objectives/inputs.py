@@ -16,6 +16,7 @@ __all__ = [
     "NEGATIVE",
     "Direction",
     "at_labels",
+    "checked_class_weights",
     "checked_direction",
     "checked_outlier_logits",
     "checked_targets",
@@ -24,6 +25,7 @@ __all__ = [
     "labelled_pixels",
     "masked_mean",
     "mean_cross_entropy",
+    "mean_of",
     "negative_pixels",
     "pixels",
     "summed",
@@ -60,8 +62,8 @@ def checked_targets(logits: Tensor, labels: Tensor, mask: Tensor | None = None) 
         )
 
 
-def checked_outlier_logits(outlier_logits: Tensor, labels: Tensor) -> None:
-    """Raise an error that says what fits if outlier logits (N, 2, h, w) do not belong to labels (N, H, W).
+def checked_outlier_logits(outlier_logits: Tensor, labels: Tensor) -> Tensor:
+    """Return outlier logits (N, 2, h, w) that belong to labels (N, H, W).
 
     Raises:
         InputError: if their shape is another.
@@ -69,6 +71,18 @@ def checked_outlier_logits(outlier_logits: Tensor, labels: Tensor) -> None:
     shape = tuple(outlier_logits.shape)
     if len(shape) != 4 or shape[:2] != (len(labels), 2):
         raise InputError(f"expected outlier logits ({len(labels)}, 2, h, w), got {shape}")
+    return outlier_logits
+
+
+def checked_class_weights(weights: Tensor, classes: int) -> Tensor:
+    """Return weights (K,) of K classes.
+
+    Raises:
+        InputError: if there is not one weight for each class.
+    """
+    if tuple(weights.shape) != (classes,):
+        raise InputError(f"expected one weight for each of {classes} classes, got {tuple(weights.shape)}")
+    return weights
 
 
 def checked_weights(**weights: float | None) -> None:
@@ -122,14 +136,21 @@ def pixels(values: Tensor, chosen: Tensor) -> Tensor:
     return values.movedim(1, -1)[chosen]
 
 
-def masked_mean(values: Tensor, chosen: Tensor) -> Tensor:
-    """Return the mean of the values where ``chosen`` is true, 0 with a gradient of 0 where it is nowhere.
+def mean_of(values: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean of values (M,), weighted by any weights (M,); 0 with a gradient of 0 without any value."""
+    if weights is None:
+        return values.sum() / max(1, len(values))
+    return (weights * values).sum() / weights.sum().clamp(min=torch.finfo(values.dtype).tiny)
+
+
+def masked_mean(values: Tensor, chosen: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return ``mean_of`` the values where ``chosen`` is true, weighted by weights of their shape where there are any.
 
     Example:
         >>> masked_mean(torch.tensor([1.0, 2.0, torch.inf]), torch.tensor([True, True, False]))
         tensor(1.5000)
     """
-    return values[chosen].sum() / chosen.sum().clamp(min=1)
+    return mean_of(values[chosen], None if weights is None else weights[chosen])
 
 
 def mean_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -147,9 +168,7 @@ def mean_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None =
     if weights is None:
         surprise = functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
         return masked_mean(surprise, labelled_pixels(targets))
-    if tuple(weights.shape) != (logits.shape[1],):
-        raise InputError(f"expected one weight for each of {logits.shape[1]} classes, got {tuple(weights.shape)}")
-    weights = weights.to(logits)
+    weights = checked_class_weights(weights, logits.shape[1]).to(logits)
     total = functional.cross_entropy(logits, targets, weights, ignore_index=IGNORE, reduction="sum")
     mass = weights[targets[labelled_pixels(targets)]].sum()
     return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)

@@ -14,6 +14,7 @@ from strays.objectives.inputs import (
     checked_weights,
     inlier_pixels,
     mean_cross_entropy,
+    mean_of,
     negative_pixels,
     pixels,
     summed,
@@ -68,7 +69,7 @@ def max_entropy_loss(
     divergence = _from_uniform(pixels(logits, negative_pixels(mask)), checked_direction(direction))
     terms = {
         "cross_entropy": mean_cross_entropy(logits, targets, class_weights),
-        "divergence": weight * divergence.sum() / max(1, len(divergence)),
+        "divergence": weight * mean_of(divergence),
     }
     return summed(terms)
 

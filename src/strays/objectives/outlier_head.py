@@ -8,7 +8,9 @@ from torch.nn import functional
 
 from strays.errors import InputError
 from strays.objectives.inputs import (
+    checked_outlier_logits,
     checked_targets,
+    checked_weights,
     labelled_pixels,
     masked_mean,
     mean_cross_entropy,
@@ -65,19 +67,22 @@ def outlier_head_loss(
         {'cross_entropy': 0.8318, 'outlier': 0.0832, 'total': 0.915}
     """
     checked_targets(logits, labels, mask)
-    _check_weights(outlier_weight, auxiliary_weight)
+    checked_weights(outlier_weight=outlier_weight)
+    if not 0 <= auxiliary_weight <= 1:
+        raise InputError(f"auxiliary_weight is {auxiliary_weight}, expected 0 to 1: the share of the auxiliary terms")
     classes = torch.where(negative_pixels(mask), IGNORE, labels.long())
     outliers = outlier_targets(labels, mask)
     own = 1 - auxiliary_weight
     terms = {
         "cross_entropy": own * mean_cross_entropy(logits, classes, class_weights),
-        "outlier": outlier_weight * own * mean_cross_entropy(_checked(outlier_logits, len(labels), 2), outliers),
+        "outlier": outlier_weight * own * mean_cross_entropy(checked_outlier_logits(outlier_logits, labels), outliers),
     }
     if auxiliary_logits:
-        terms["auxiliary"] = auxiliary_weight * _mean_over_maps(auxiliary_logits, classes, logits.shape[1])
+        maps = [_checked_auxiliary(one, logits) for one in auxiliary_logits]
+        terms["auxiliary"] = auxiliary_weight * _mean_over_maps(maps, classes)
     if auxiliary_outlier_logits:
-        auxiliary = _mean_over_maps(auxiliary_outlier_logits, outliers, 2)
-        terms["outlier_auxiliary"] = outlier_weight * auxiliary_weight * auxiliary
+        maps = [checked_outlier_logits(one, labels) for one in auxiliary_outlier_logits]
+        terms["outlier_auxiliary"] = outlier_weight * auxiliary_weight * _mean_over_maps(maps, outliers)
     return summed(terms)
 
 
@@ -175,21 +180,12 @@ def _histograms(values: Tensor, bins: int) -> Tensor:
     return counts.view(*values.shape[:-1], bins)
 
 
-def _mean_over_maps(maps: Sequence[Tensor], targets: Tensor, channels: int) -> Tensor:
-    checked = (_checked(one, len(targets), channels) for one in maps)
-    return torch.stack([soft_cross_entropy(one, targets) for one in checked]).mean()
+def _mean_over_maps(maps: Sequence[Tensor], targets: Tensor) -> Tensor:
+    return torch.stack([soft_cross_entropy(one, targets) for one in maps]).mean()
 
 
-def _checked(logits: Tensor, images: int, channels: int) -> Tensor:
-    shape = tuple(logits.shape)
-    if len(shape) != 4 or shape[:2] != (images, channels):
-        what = "outlier logits" if channels == 2 else "auxiliary logits"
-        raise InputError(f"expected {what} ({images}, {channels}, h, w), got {shape}")
-    return logits
-
-
-def _check_weights(outlier_weight: float, auxiliary_weight: float) -> None:
-    if not outlier_weight >= 0:
-        raise InputError(f"outlier_weight is {outlier_weight}, expected 0 or more")
-    if not 0 <= auxiliary_weight <= 1:
-        raise InputError(f"auxiliary_weight is {auxiliary_weight}, expected 0 to 1: the share of the auxiliary terms")
+def _checked_auxiliary(auxiliary: Tensor, logits: Tensor) -> Tensor:
+    shape = tuple(auxiliary.shape)
+    if len(shape) != 4 or shape[:2] != logits.shape[:2]:
+        raise InputError(f"expected auxiliary logits ({len(logits)}, {logits.shape[1]}, h, w), got {shape}")
+    return auxiliary

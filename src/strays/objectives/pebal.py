@@ -11,10 +11,12 @@ from strays.errors import InputError
 from strays.kernels.gaussian import gaussian_blurred
 from strays.objectives.inputs import (
     at_labels,
+    checked_class_weights,
     checked_targets,
     checked_weights,
     labelled_pixels,
     masked_mean,
+    mean_of,
     negative_pixels,
     summed,
 )
@@ -127,9 +129,8 @@ def _check(logits: Tensor, labels: Tensor, mask: Tensor, class_weights: Tensor |
     if logits.ndim != 4 or logits.shape[1] < 2:
         raise InputError(f"expected logits (N, K + 1, h, w), the channel of abstention last, got {tuple(logits.shape)}")
     checked_targets(logits[:, :-1], labels, mask)
-    classes = logits.shape[1] - 1
-    if class_weights is not None and tuple(class_weights.shape) != (classes,):
-        raise InputError(f"expected one weight for each of {classes} classes, got {tuple(class_weights.shape)}")
+    if class_weights is not None:
+        checked_class_weights(class_weights, logits.shape[1] - 1)
 
 
 def _penalty(energies: Tensor, blur: bool, detach: bool) -> Tensor:
@@ -148,21 +149,14 @@ def _inlier_abstention(
     surprise = -torch.logaddexp(log_p.gather(1, targets[:, None])[:, 0], log_worth)
     mixed = negative.flatten(1).any(dim=1)[:, None, None]
     weight = None if weights is None else weights[targets].to(surprise)
-    means = [_mean(surprise, inlier & images, weight) for images in (~mixed, mixed)]
+    means = [masked_mean(surprise, inlier & images, weight) for images in (~mixed, mixed)]
     return {"abstention_plain": means[0], "abstention_inlier": means[1]}
-
-
-def _mean(values: Tensor, chosen: Tensor, weight: Tensor | None) -> Tensor:
-    if weight is None:
-        return masked_mean(values, chosen)
-    mass = weight[chosen].sum().clamp(min=torch.finfo(weight.dtype).tiny)
-    return (values[chosen] * weight[chosen]).sum() / mass
 
 
 def _over_classes(log_p: Tensor, log_worth: Tensor, negative: Tensor) -> Tensor:
     of_classes = log_p[:, :-1].movedim(1, -1)[negative]
     sums = torch.logaddexp(of_classes, log_worth[negative][:, None]).clamp(min=_LEAST_LOG_SUM)
-    return (-sums).sum() / max(sums.numel(), 1)
+    return mean_of(-sums.flatten())
 
 
 def _of_abstention(log_p: Tensor, log_worth: Tensor, negative: Tensor) -> Tensor:
@@ -170,7 +164,7 @@ def _of_abstention(log_p: Tensor, log_worth: Tensor, negative: Tensor) -> Tensor
 
 
 def _absolute_mean(energies: Tensor) -> Tensor:
-    return energies.abs().sum() / max(energies.numel(), 1)
+    return mean_of(energies.abs())
 
 
 def _roughness(energies: Tensor, power: int) -> Tensor:

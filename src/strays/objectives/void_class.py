@@ -6,8 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from strays.errors import InputError
-from strays.objectives.inputs import at_labels, checked_targets, inlier_pixels, negative_pixels, summed
+from strays.objectives.inputs import (
+    at_labels,
+    checked_class_weights,
+    checked_targets,
+    inlier_pixels,
+    negative_pixels,
+    summed,
+)
 from strays.taxonomy import IGNORE
 
 __all__ = ["void_class_loss"]
@@ -56,6 +62,4 @@ def _with_void(class_weights: Tensor | None, classes: int) -> Tensor:
     """Return the weights (K + 1,) of the classes and of void."""
     if class_weights is None:
         return torch.ones(classes + 1)
-    if tuple(class_weights.shape) != (classes,):
-        raise InputError(f"expected one weight for each of {classes} classes, got {tuple(class_weights.shape)}")
-    return functional.pad(class_weights, (0, 1), value=1.0)
+    return functional.pad(checked_class_weights(class_weights, classes), (0, 1), value=1.0)

@@ -190,7 +190,7 @@ class Trainer:
         """Learn from one batch and return the loss by terms.
 
         Raises:
-            InputError: if the loss is not finite; nothing has been changed then.
+            InputError: if the loss or its gradient is not finite; no weight has been changed then.
         """
         torch.manual_seed(_step_seed(self.settings.seed, self.step, self.accelerator.process_index))
         for group in self.optimizer.param_groups:
@@ -206,7 +206,8 @@ class Trainer:
                     terms[name] = terms.get(name, 0.0) + float(value.detach()) / parts
                 self._check_finite(terms, part)
                 self.accelerator.backward(losses["total"] / parts)
-        self.accelerator.clip_grad_norm_(self.learner.parameters(), self.settings.clip)
+        norm = self.accelerator.clip_grad_norm_(self.learner.parameters(), self.settings.clip)
+        self._check_finite({"gradient": float(norm)}, batch)
         self.optimizer.step()
         self.step += 1
         return terms
@@ -239,7 +240,7 @@ class Trainer:
         if broken:
             names = ", ".join(self.scenes.scene_name(int(index)) for index in batch.indices)
             raise InputError(
-                f"the loss is no longer finite at step {self.step} ({', '.join(broken)}) on {names}; the last "
+                f"the training is no longer finite at step {self.step} ({', '.join(broken)}) on {names}; the last "
                 f"checkpoint in {self.out} is kept: start anew with a smaller --learning-rate"
             )
 
@@ -261,11 +262,10 @@ class Trainer:
         network, taxonomy, device = self.network, self.start.taxonomy, self.accelerator.device
         if self.validation is None and not self.anomalies:
             return None
-        closed = Validation().closed
-        if self.validation is not None:
-            closed = closed_set_metrics(network, self.validation, taxonomy, device, self.start.labels)
         found = {one.name: anomaly_metrics(network, self.detector, one, taxonomy, device) for one in self.anomalies}
-        return Validation(closed, found)
+        if self.validation is None:
+            return Validation(anomalies=found)
+        return Validation(closed_set_metrics(network, self.validation, taxonomy, device, self.start.labels), found)
 
     def _pictures(self, batch: Batch) -> dict[str, np.ndarray]:
         return crop_pictures(self.network, self.detector, batch, self._pixels(batch), self.start.taxonomy.void)
