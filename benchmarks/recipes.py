@@ -1,7 +1,8 @@
 """Which recipe teaches a network to know what it does not know? All of them, from one network, on one budget.
 
-    python benchmarks/recipes.py [--out FOLDER] [--recipes a,b] [--tracks pasted,held-out,real] [--seeds 0,1,2]
-                                 [--epochs 5] [--crop 192x256] [--every 3] [--threads N] [--markdown FILE]
+    python benchmarks/recipes.py [--out FOLDER] [--recipes "a;b:key=value"] [--tracks pasted,held-out,real]
+                                 [--seeds 0,1,2] [--epochs 5] [--crop 192x256] [--every 3] [--threads N]
+                                 [--markdown FILE]
 
 Needs the folder ../shared. Three tracks: `pasted`, CamVid test with animals pasted that no training saw; `held-out`,
 CamVid with bicyclists and signs as anomalies, from a base network that was trained without them; `real`, the first
@@ -56,7 +57,7 @@ def main() -> None:
     """Train, measure and write down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"), help="continued where it was killed")
-    parser.add_argument("--recipes", default=",".join((PLAIN, *RECIPES)), help="separated by commas")
+    parser.add_argument("--recipes", default=";".join((PLAIN, *RECIPES)), help="separated by semicolons")
     parser.add_argument("--tracks", default="pasted,held-out,real", help="separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--epochs", type=int, default=5)
@@ -71,7 +72,7 @@ def main() -> None:
     for track in filter(None, arguments.tracks.split(",")):
         seeds = [int(seed) for seed in arguments.seeds.split(",")]
         for seed in seeds[:1] if track == "real" else seeds:
-            for recipe in arguments.recipes.split(","):
+            for recipe in arguments.recipes.split(";"):
                 measure(track, recipe, seed, arguments)
     if arguments.markdown is not None:
         arguments.markdown.write_text(page(arguments.out), "utf-8")
@@ -79,21 +80,26 @@ def main() -> None:
 
 def measure(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train one recipe with one seed, unless it has been, and write down what it is worth on a track."""
-    folder = arguments.out / track / f"{recipe.replace(' ', '-')}-{seed}"
+    folder = folder_of(arguments.out, track, recipe, seed)
     if (folder / "result.json").is_file() or (recipe == PLAIN and seed):
         return
     make_folder(folder)
     source = "pasted" if track == "real" else track
     model = trained(source, recipe, seed, arguments)
-    own = None if recipe == PLAIN else DETECTORS.get(recipe, model.facts.detector)
+    own = None if recipe == PLAIN else DETECTORS.get(recipe.split(":")[0], model.facts.detector)
     heads = OUTLIER_HEAD if model.network.has_outlier_head else ()
     scorer = Scorer.build(model, list(dict.fromkeys(filter(None, (*LOGITS, *heads, own)))))
     if track == "real":
         result = on_real_sets(scorer, folder)
     else:
         result = on_camvid(scorer, list(anomaly_scenes(track, arguments.every)))
-    write_json(folder / "result.json", {"own": own, **result})
+    write_json(folder / "result.json", {"recipe": recipe, "own": own, **result})
     print(f"{track}, {recipe}, seed {seed}: {json.dumps(result)[:400]}", flush=True)
+
+
+def folder_of(out: Path, track: str, recipe: str, seed: int) -> Path:
+    """Return where the run of a recipe, and what it is worth on a track, is kept."""
+    return out / track / f"{recipe.translate(str.maketrans(' :,=', '----'))}-{seed}"
 
 
 def trained(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -> Model:
@@ -107,12 +113,12 @@ def trained(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -
         recipe=spec,
         init=base,
         data=(f"camvid={data}",),
-        negatives=NEGATIVES.get(recipe, OBJECTS),
+        negatives=NEGATIVES.get(recipe.split(":")[0], OBJECTS),
         epochs=arguments.epochs,
         crop=tuple(int(side) for side in arguments.crop.split("x")),
         seed=seed,
     )
-    return train(settings, arguments.out / track / f"{recipe}-{seed}" / "run", device="cpu", validate_every=0)
+    return train(settings, folder_of(arguments.out, track, recipe, seed) / "run", device="cpu", validate_every=0)
 
 
 def held_out_base(arguments: argparse.Namespace) -> Path:
@@ -215,7 +221,7 @@ INTRODUCTION = """<!-- Written by benchmarks/recipes.py --markdown: edit that, n
 made. All numbers are per cent, AP / FPR95 pooled over all pixels. *own* is the detector that the recipe names, *logits*
 the best in AP of MSP, max-logit, entropy and energy on the same network. After ± stands the standard deviation over the
 seeds. `open` is the open-set mIoU at the threshold that finds 95 % of the anomalies of the other half of the frames,
-`ms` the time of the own detector on top of the network, for an image of 360x480 on one core."""
+`ms` the time of the own detector on top of the network, for an image of 360x480 on one core of a busy machine."""
 
 
 def page(out: Path) -> str:
@@ -234,13 +240,11 @@ def page(out: Path) -> str:
 
 
 def results(folder: Path) -> dict[str, list[Result]]:
-    """Return the results of all seeds by recipe, in the order of the registry."""
-    found = {}
-    for recipe in (PLAIN, *RECIPES):
-        paths = sorted(folder.glob(f"{recipe.replace(' ', '-')}-[0-9]*/result.json"))
-        if paths:
-            found[recipe] = [json.loads(path.read_text()) for path in paths]
-    return found
+    """Return the results of all seeds by recipe, in the order of the registry; then those with other settings."""
+    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
+    names = dict.fromkeys((PLAIN, *RECIPES, *sorted(run["recipe"] for run in runs)))
+    found = {name: [run for run in runs if run["recipe"] == name] for name in names}
+    return {name: own for name, own in found.items() if own}
 
 
 def camvid_table(found: Mapping[str, list[Result]]) -> str:
