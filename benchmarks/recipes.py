@@ -1,6 +1,6 @@
 """Which recipe teaches a network to know what it does not know? All of them, from one network, on one budget.
 
-    python benchmarks/recipes.py [--out FOLDER] [--recipes "a;b:key=value"] [--tracks pasted,held-out,real]
+    python benchmarks/recipes.py [--out FOLDER] [--recipes "a;b:key=value epochs=9"] [--tracks pasted,held-out,real]
                                  [--seeds 0,1,2] [--epochs 5] [--crop 192x256] [--every 3] [--threads N]
                                  [--markdown FILE]
 
@@ -57,7 +57,7 @@ def main() -> None:
     """Train, measure and write down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"), help="continued where it was killed")
-    parser.add_argument("--recipes", default=";".join((PLAIN, *RECIPES)), help="separated by semicolons")
+    parser.add_argument("--recipes", default=";".join((PLAIN, *RECIPES)), help="and settings; separated by semicolons")
     parser.add_argument("--tracks", default="pasted,held-out,real", help="separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--epochs", type=int, default=5)
@@ -86,7 +86,7 @@ def measure(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -
     make_folder(folder)
     source = "pasted" if track == "real" else track
     model = trained(source, recipe, seed, arguments)
-    own = None if recipe == PLAIN else DETECTORS.get(recipe.split(":")[0], model.facts.detector)
+    own = None if recipe == PLAIN else DETECTORS.get(name_of(recipe), model.facts.detector)
     heads = OUTLIER_HEAD if model.network.has_outlier_head else ()
     scorer = Scorer.build(model, list(dict.fromkeys(filter(None, (*LOGITS, *heads, own)))))
     if track == "real":
@@ -102,21 +102,29 @@ def folder_of(out: Path, track: str, recipe: str, seed: int) -> Path:
     return out / track / f"{recipe.translate(str.maketrans(' :,=', '----'))}-{seed}"
 
 
+def name_of(recipe: str) -> str:
+    """Return the name of a recipe without any settings."""
+    return recipe.split()[0].split(":")[0]
+
+
 def trained(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -> Model:
     """Return the network of a track as it is, or trained by a recipe."""
     base = "default" if track == "pasted" else str(held_out_base(arguments))
     if recipe == PLAIN:
         return load_model(base)
-    spec = SETTINGS.get(track, {}).get(recipe, recipe)
+    spec, *others = SETTINGS.get(track, {}).get(recipe, recipe).split()
     data = CAMVID_FOLDER if track == "pasted" else held_out_copy(arguments.out)
     settings = TrainingSettings(
-        recipe=spec,
-        init=base,
-        data=(f"camvid={data}",),
-        negatives=NEGATIVES.get(recipe.split(":")[0], OBJECTS),
-        epochs=arguments.epochs,
-        crop=tuple(int(side) for side in arguments.crop.split("x")),
-        seed=seed,
+        **{
+            "recipe": spec,
+            "init": base,
+            "data": (f"camvid={data}",),
+            "negatives": NEGATIVES.get(name_of(recipe), OBJECTS),
+            "epochs": arguments.epochs,
+            "crop": arguments.crop.split("x"),
+            "seed": seed,
+            **dict(one.split("=") for one in others),
+        }
     )
     return train(settings, folder_of(arguments.out, track, recipe, seed) / "run", device="cpu", validate_every=0)
 

@@ -324,6 +324,21 @@ def test_an_encoder_from_scratch_learns_like_the_rest(trainer: Callable[..., Tra
     assert group["lr"] == pytest.approx(4e-4)
 
 
+def test_heads_added_to_a_trained_network_have_a_rate_of_their_own(trainer: Callable[..., Trainer]) -> None:
+    chosen = {"recipe": "outlier-head", "negatives": ("void",), "network": None, "init": "default"}
+    learner = trainer(**chosen, head_rate=10, learning_rate=1e-4)
+    plain, heads = learner.optimizer.param_groups
+    assert (plain["lr"], heads["lr"]) == pytest.approx((1e-4, 1e-3))
+    assert plain["weight_decay"] == heads["weight_decay"] == pytest.approx(1e-4)
+    assert {id(one) for one in plain["params"]} == {id(one) for one in learner.network.base.parameters()}
+    assert len(plain["params"]) + len(heads["params"]) == len(list(learner.network.parameters()))
+
+
+def test_heads_of_a_network_from_scratch_learn_like_the_rest(trainer: Callable[..., Trainer]) -> None:
+    (group,) = trainer(recipe="outlier-head", negatives=("void",), head_rate=10).optimizer.param_groups
+    assert group["lr"] == pytest.approx(4e-4)
+
+
 def test_encoder_weights_that_do_not_fit_are_refused(
     trainer: Callable[..., Trainer], encoder: Path, tmp_path: Path
 ) -> None:

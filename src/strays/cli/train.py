@@ -35,6 +35,7 @@ def train(
     schedule: options.Schedule = None,
     learning_rate: options.LearningRate = None,
     encoder_rate: options.EncoderRate = None,
+    head_rate: options.HeadRate = None,
     weight_decay: options.WeightDecay = None,
     crop: options.Crop = None,
     scale: options.Zoom = None,

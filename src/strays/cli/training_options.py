@@ -17,6 +17,7 @@ __all__ = [
     "EncoderWeights",
     "Epochs",
     "FrozenNorm",
+    "HeadRate",
     "Init",
     "LearningRate",
     "NegativeShare",
@@ -135,6 +136,14 @@ EncoderRate = Annotated[
     typer.Option(
         help="Factor on the rate of an encoder that starts from weights.",
         show_default="0.25",
+        rich_help_panel=_SCHEDULE,
+    ),
+]
+HeadRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Factor on the rate of heads that are added to a trained network.",
+        show_default="1",
         rich_help_panel=_SCHEDULE,
     ),
 ]

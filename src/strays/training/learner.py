@@ -80,15 +80,30 @@ def _within(name: str, blocks: Sequence[str]) -> bool:
 
 
 def parameter_groups(network: nn.Module, settings: TrainingSettings) -> list[dict[str, object]]:
-    """Return what is trained with its learning rates: a pre-trained encoder has one of its own."""
-    pretrained = settings.encoder_weights is not None
-    trained = [(name, one) for name, one in network.named_parameters() if one.requires_grad]
-    slow = [one for name, one in trained if pretrained and _plain(name).startswith("encoder.")]
-    chosen = {id(one) for one in slow}
-    fast = [one for _, one in trained if id(one) not in chosen]
-    groups = []
-    for parameters, factor in ((fast, 1.0), (slow, settings.encoder_rate)):
-        rate = settings.learning_rate * factor
-        decay = settings.weight_decay * factor
-        groups.append({"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay})
-    return [group for group in groups if group["params"]]
+    """Return what is trained with its learning rates: pre-trained encoders and added heads have their own."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, 1.0): []}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(_factors(name, settings), []).append(parameter)
+    return [_group(parameters, settings, *factors) for factors, parameters in groups.items() if parameters]
+
+
+def _factors(name: str, settings: TrainingSettings) -> tuple[float, float]:
+    """Return the factors on learning rate and weight decay of a parameter."""
+    if settings.encoder_weights is not None and _within(_plain(name), ("encoder",)):
+        return settings.encoder_rate, settings.encoder_rate
+    if settings.init is not None and _within(name, _HEADS):
+        return settings.head_rate, 1.0
+    return 1.0, 1.0
+
+
+def _group(
+    parameters: list[nn.Parameter], settings: TrainingSettings, of_rate: float, of_decay: float
+) -> dict[str, object]:
+    rate = settings.learning_rate * of_rate
+    return {
+        "params": parameters,
+        "lr": rate,
+        "initial_lr": rate,
+        "weight_decay": settings.weight_decay * of_decay,
+    }

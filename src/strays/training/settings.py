@@ -43,6 +43,7 @@ class TrainingSettings(BaseModel):
             validation mIoU has not grown for 5 epochs.
         learning_rate: at the start; ``final_learning_rate`` at the end of ``cosine`` and ``poly``.
         encoder_rate: factor on learning rate and weight decay of a pre-trained encoder.
+        head_rate: factor on the learning rate of heads that a recipe adds to a network that is trained already (init).
         weight_decay: of the optimizer.
         clip: largest norm of the gradient.
         class_weights: ``inverse-log`` gives rare classes more weight, ``none`` counts pixels alike.
@@ -72,6 +73,7 @@ class TrainingSettings(BaseModel):
     learning_rate: float = Field(default=4e-4, gt=0)
     final_learning_rate: float = Field(default=1e-6, ge=0)
     encoder_rate: float = Field(default=0.25, ge=0)
+    head_rate: float = Field(default=1.0, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     clip: float = Field(default=10.0, gt=0)
     class_weights: ClassWeighting = "inverse-log"
