@@ -34,6 +34,7 @@ from strays.prediction import Prediction
 from strays.scene import Scene
 from strays.scoring import Scored, Scorer, as_tensor
 from strays.taxonomy import translation
+from tables import markdown, published
 
 NETWORKS = {
     "enet": f"enet@{SHARED / 'weights' / 'enet_cityscapes_void.pth'}",
@@ -58,6 +59,7 @@ STUDENTS = ("distillation-comparison:epochs=5,batch=1",)
 FROM_FEATURES = (*DENSITIES, *(f"{one}:tap=encoder" for one in DENSITIES), "prototype-guided", *FLOWS, *STUDENTS)
 STANDARDIZED = ("standardized-max-logit", "standardized-max-logit:suppression=no,smoothing=no")
 WRAPPED = ("smoothed(energy,sigma=3)", "combined(energy,local-contrast,weights=1+0.25)")
+ELSEWHERE = ("RoadAnomaly21 test", "Fishyscapes Static test")
 READ = (*FLOOR, *FROM_LOGITS, MUTUAL, *WITH_VOID, *STANDARDIZED, *AGAIN, *WITH_DROPOUT)
 ALL = (*READ, *FROM_FEATURES, *SEGMENTS, *WRAPPED)
 
@@ -277,18 +279,18 @@ def table(rows: list[Mapping], fits: Mapping[str, Mapping[str, float]]) -> str:
         "MB",
         "published elsewhere",
     ]
-    lines = [header, ["---", *["---:"] * 10, "---"]]
     by_detector: dict[str, list[Mapping]] = {}
     for row in rows:
         by_detector.setdefault(row["detector"], []).append(row)
     order = {spec: float(np.mean([row["metrics"]["AP"] for row in rows])) for spec, rows in by_detector.items()}
     best_first = sorted(by_detector, key=order.__getitem__, reverse=True)
-    lines += [line(spec, by_detector[spec], fits.get(spec, {})) for spec in best_first]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    lines = [line(spec, by_detector[spec], fits.get(spec, {})) for spec in best_first]
+    return markdown(header, lines, frozenset({"published elsewhere"}))
 
 
 def line(spec: str, rows: list[Mapping], fit: Mapping[str, float]) -> list[str]:
     """Return the cells of one detector."""
+    card = DETECTORS[spec.split("(")[0].split(":")[0]].card
     metrics = [row["metrics"] for row in rows]
     means = [100 * float(np.mean([one.get(key, np.nan) for one in metrics])) for key in ("AP", "AUROC", "F1_mean")]
     return [
@@ -298,22 +300,8 @@ def line(spec: str, rows: list[Mapping], fit: Mapping[str, float]) -> list[str]:
         f"{np.median([row['protocol']['detector_milliseconds'] for row in rows]):.0f}",
         f"{fit['seconds']:.0f}" if fit else "",
         f"{fit['megabytes']:.1f}" if fit else "",
-        published(spec),
+        "; ".join(f"{dataset} {pair}" for dataset, pair in published(card, ELSEWHERE).items()),
     ]
-
-
-def published(spec: str) -> str:
-    """Return AP / FPR95 that the card of a detector has for test sets of other networks."""
-    name = spec.split("(")[0].split(":")[0]
-    found: dict[str, dict[str, float]] = {}
-    for one in DETECTORS[name].card.published:
-        if one.dataset in ("RoadAnomaly21 test", "Fishyscapes Static test") and one.metric in ("AP", "FPR95"):
-            found.setdefault(one.dataset, {})[one.metric] = one.value
-    return "; ".join(
-        f"{dataset} {100 * values['AP']:.1f} / {100 * values['FPR95']:.1f}"
-        for dataset, values in found.items()
-        if len(values) == 2
-    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """The outlier head trained on boxes and whole images of a foreign collection, inlier classes among them or not."""
 
+from strays.detectors.reported import FISHYSCAPES, reported
 from strays.recipes.base import register_recipe
 from strays.recipes.outlier_head import OutlierHead
 
 __all__ = ["NoisyNegatives"]
+
+_LADDER = "Ladder DenseNet trained with ImageNet boxes"
 
 
 @register_recipe("noisy-negatives")
@@ -27,6 +30,10 @@ class NoisyNegatives(OutlierHead):
             "year": 2022,
             "url": "https://arxiv.org/abs/2101.09193",
             "notes": "Meant for negatives of the kind patches, which gives boxes of 0.1 to 10 % of the area and whole "
-            "images; objective and settings are those of outlier-head. The address is that of the paper of 2019.",
+            "images; objective and settings are those of outlier-head.",
+            "published": (
+                *reported("Fishyscapes Lost & Found test", {"AP": 0.3131, "FPR95": 0.1902}, _LADDER, FISHYSCAPES),
+                *reported("Fishyscapes Static test", {"AP": 0.9676, "FPR95": 0.0029}, _LADDER, FISHYSCAPES),
+            ),
         }
     )

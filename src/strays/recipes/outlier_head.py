@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from strays.cards import Card, Needs
+from strays.detectors.reported import STREET_HAZARDS, reported
 from strays.networks.base import TrainingOutputs
 from strays.networks.extended import Extension
 from strays.objectives.outlier_head import outlier_head_loss
@@ -38,6 +39,12 @@ class OutlierHead(Recipe):
         year=2019,
         url="https://arxiv.org/abs/1908.01098",
         needs=Needs(negatives=True),
+        published=reported(
+            "StreetHazards test",
+            {"AP": 0.2252, "FPR95": 0.1906, "AUROC": 0.9354, "mIoU": 0.5851, "open mIoU": 0.4013},
+            "SwiftNet-RN18 trained with ADE20K (OODHead)",
+            STREET_HAZARDS,
+        ),
         notes="Takes objects or patches as negatives. The weights of the terms and Adam are those of the released "
         "code, where every crop holds a negative. That code leaves the last layers of the outlier and auxiliary heads "
         "out of the optimiser; here they are trained. One auxiliary head per tap gives class and outlier logits, and "
