@@ -48,11 +48,12 @@ class OutlierHead(Recipe):
         notes="Takes objects or patches as negatives. The weights of the terms and Adam are those of the released "
         "code, where every crop holds a negative. That code leaves the last layers of the outlier and auxiliary heads "
         "out of the optimiser; here they are trained. One auxiliary head per tap gives class and outlier logits, and "
-        "class weights are our addition.",
+        "class weights are our addition, as is the tenfold rate of the new heads where training starts from a network "
+        "that knows its classes. Published with SwiftNet as OODHead: outlier_weight 1 and no auxiliary terms.",
     )
     detector = "outlier-probability-msp"
     extension = Extension(outlier_head=True, auxiliary=True)
-    defaults: ClassVar[Mapping[str, object]] = {"negative_share": 1.0, "optimizer": "adam"}
+    defaults: ClassVar[Mapping[str, object]] = {"negative_share": 1.0, "optimizer": "adam", "head_rate": 10.0}
 
     def __init__(
         self,
