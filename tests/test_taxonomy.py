@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from strays.data.idd_lite import IDD_LITE
 from strays.errors import InputError
 from strays.taxonomy import (
     CAMVID,
@@ -16,8 +17,10 @@ from strays.taxonomy import (
     STREETHAZARDS,
     TAXONOMIES,
     LabelClass,
+    LabelSpace,
     Taxonomy,
     load_taxonomy,
+    translation,
 )
 
 
@@ -119,3 +122,39 @@ def test_colours_out_of_range_are_refused(colour: tuple[int, int, int], tmp_path
     path.write_text(f'{{"name": "x", "classes": [{{"name": "road", "colour": {list(colour)}}}]}}')
     with pytest.raises(InputError, match="colour"):
         load_taxonomy(path)
+
+
+def coarse(*contains: str, void: int | None = None) -> Taxonomy:
+    return Taxonomy(name="coarse", classes=(LabelClass(name="thing", colour=(0, 0, 0), contains=contains),), void=void)
+
+
+def test_a_coarse_class_of_one_class_is_that_class() -> None:
+    assert translation(coarse("road", "lane"), CAMVID)[0] == CAMVID.names.index("road")
+    assert translation(coarse("road", "sky"), CAMVID)[0] == IGNORE
+    assert translation(coarse("lane"), CAMVID)[0] == IGNORE
+    assert translation(coarse("void"), CITYSCAPES_VOID)[0] == IGNORE
+
+
+def test_groups_are_numbered_behind_the_classes() -> None:
+    space = LabelSpace(CAMVID)
+    table = space.labels_of(IDD_LITE)
+    assert table.dtype == np.uint8
+    assert table[:7].tolist() == [3, 4, 11, 12, 13, 14, 0]
+    assert (table[7:] == IGNORE).all()
+    assert space.groups == [(9, 10), (8, 10), (2, 6, 7), (1, 5)]
+    assert space.labels_of(IDD_LITE).tolist() == table.tolist()
+    assert len(space.groups) == 4
+    assert space.labels_of(coarse("tree", "building"))[0] == 14
+    assert space.labels_of(CITYSCAPES)[:3].tolist() == [3, 4, 1]
+
+
+def test_a_void_class_is_no_group() -> None:
+    assert (LabelSpace(CAMVID).labels_of(coarse("road", "sky", void=0)) == IGNORE).all()
+
+
+def test_too_many_groups_are_refused() -> None:
+    names = [str(index) for index in range(254)]
+    space = LabelSpace(Taxonomy(name="many", classes=tuple(LabelClass(name=one, colour=(0, 0, 0)) for one in names)))
+    assert space.labels_of(coarse("0", "1"))[0] == 254
+    with pytest.raises(InputError, match="at most 255 classes and groups of classes, many brings more"):
+        space.labels_of(coarse("0", "2"))

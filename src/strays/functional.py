@@ -64,6 +64,7 @@ from strays.objectives.jsd import jsd_to_uniform_loss
 from strays.objectives.max_entropy import max_entropy_loss
 from strays.objectives.meta_entropy import meta_entropy_loss
 from strays.objectives.outlier_head import label_shares, outlier_head_loss, outlier_targets, soft_cross_entropy
+from strays.objectives.partial import partial_cross_entropy
 from strays.objectives.pebal import pebal_loss
 from strays.objectives.void_class import void_class_loss
 
@@ -126,6 +127,7 @@ __all__ = [
     "outlier_probability",
     "outlier_probability_msp",
     "outlier_targets",
+    "partial_cross_entropy",
     "pebal_loss",
     "predictive_entropy",
     "prototype_score",

@@ -18,6 +18,7 @@ __all__ = [
     "STREETHAZARDS",
     "TAXONOMIES",
     "LabelClass",
+    "LabelSpace",
     "Taxonomy",
     "load_taxonomy",
     "translation",
@@ -31,12 +32,19 @@ Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class LabelClass(BaseModel):
-    """One class: its name and its RGB colour, each channel in [0, 255]."""
+    """One class.
+
+    Args:
+        name: what it is called.
+        colour: RGB, each channel in [0, 255].
+        contains: names that other taxonomies give to finer classes which are all this one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     colour: tuple[Channel, Channel, Channel]
+    contains: tuple[str, ...] = ()
 
 
 class Taxonomy(BaseModel):
@@ -163,19 +171,75 @@ TAXONOMIES = {one.name: one for one in (CITYSCAPES, CITYSCAPES_VOID, CAMVID, STR
 def translation(source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8]:
     """Return the label in ``target`` of every label in ``source``, (256,) uint8.
 
-    Classes are the same where they have the same name, or names that CamVid and Cityscapes use for one thing; every
-    other label, and the void class, becomes ``IGNORE``.
+    Classes are the same where they have the same name, or names that CamVid and Cityscapes use for one thing, and where
+    one contains just one class of the other taxonomy; every other label, and the void class, becomes ``IGNORE``.
 
     Example:
         >>> CITYSCAPES.names[translation(CAMVID, CITYSCAPES)[CAMVID.names.index("pavement")]]
         'sidewalk'
     """
-    known = {_SAME.get(name, name): index for index, name in enumerate(target.names) if index != target.void}
     table = np.full(256, IGNORE, np.uint8)
-    for index, name in enumerate(source.names):
-        if index != source.void:
-            table[index] = known.get(_SAME.get(name, name), IGNORE)
+    for index, members in enumerate(_members(source, target)):
+        if len(members) == 1:
+            table[index] = members[0]
     return table
+
+
+def _members(source: Taxonomy, target: Taxonomy) -> list[tuple[int, ...]]:
+    """Return, for each class of a taxonomy, the classes of another that it may be."""
+    known = {name: index for index, name in enumerate(target.names) if index != target.void}
+    usual = {_SAME.get(name, name): index for name, index in known.items()}
+    found = []
+    for index, one in enumerate(source.classes):
+        same = usual.get(_SAME.get(one.name, one.name))
+        members = (same,) if same is not None else tuple(known[name] for name in known if name in one.contains)
+        found.append(() if index == source.void else members)
+    return found
+
+
+class LabelSpace:
+    """The labels by which data sets of several taxonomies teach one network: its classes, and groups of them.
+
+    A label below ``first_group`` is a class of the network. The labels from there on say that a pixel is one of the
+    classes of a group, nobody knows which: coarse classes of other data sets are that. ``IGNORE`` says nothing.
+
+    Args:
+        target: the classes of the network.
+
+    Attributes:
+        groups: indices of the classes of each group, in the order of their labels.
+
+    Example:
+        >>> coarse = LabelClass(name="standing", colour=(0, 0, 0), contains=("pole", "sign", "fence", "traffic light"))
+        >>> space = LabelSpace(CAMVID)
+        >>> int(space.labels_of(Taxonomy(name="coarse", classes=(coarse,)))[0]), space.groups
+        (11, [(2, 6, 7)])
+    """
+
+    def __init__(self, target: Taxonomy) -> None:
+        self.target = target
+        self.first_group = len(target)
+        self.groups: list[tuple[int, ...]] = []
+
+    def labels_of(self, source: Taxonomy) -> NDArray[np.uint8]:
+        """Return the label of every label of a taxonomy, (256,) uint8, adding the groups that it brings.
+
+        Raises:
+            InputError: if there are more than 255 labels then.
+        """
+        table = translation(source, self.target)
+        for index, members in enumerate(_members(source, self.target)):
+            if len(members) > 1:
+                table[index] = self._label(members)
+        return table
+
+    def _label(self, group: tuple[int, ...]) -> int:
+        if group not in self.groups:
+            self.groups.append(group)
+        label = self.first_group + self.groups.index(group)
+        if label >= IGNORE:
+            raise InputError(f"expected at most {IGNORE} classes and groups of classes, {self.target.name} brings more")
+        return label
 
 
 def load_taxonomy(source: str | Path) -> Taxonomy:

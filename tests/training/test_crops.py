@@ -14,11 +14,12 @@ from torch import Tensor
 from strays.cards import Card
 from strays.data import open_scenes
 from strays.data.base import SceneSet
+from strays.data.idd_lite import IDD_LITE
 from strays.errors import InputError
 from strays.negatives import Negative, PastedNegatives
 from strays.negatives.mixing import Mixture
 from strays.scene import Scene
-from strays.taxonomy import CAMVID, CITYSCAPES, IGNORE, Taxonomy
+from strays.taxonomy import CAMVID, IGNORE, LabelClass, Taxonomy
 from strays.training import crops as module
 from strays.training.crops import Crops, SceneMix, crop_batches, random_crop
 from strays.training.settings import TrainingSettings
@@ -234,13 +235,26 @@ def test_negatives_are_mixed_in_by_the_same_key() -> None:
         assert torch.equal(crops[key].mask, mask)
 
 
-def test_labels_are_translated() -> None:
-    mix = SceneMix([Listed([scene()])])
-    table = np.full(256, IGNORE, np.uint8)
-    table[:11] = np.arange(11)[::-1]
-    table[4] = IGNORE
-    found, before = Crops(mix, settings(), None, table)[0, 0].labels, Crops(mix, settings())[0, 0].labels
-    assert torch.equal(found, torch.from_numpy(table[before.numpy()]))
+def test_labels_are_those_of_the_network() -> None:
+    known = Taxonomy(name="some", classes=tuple(CAMVID.classes[index] for index in (3, 0, 8)))
+    mix = SceneMix([Listed([scene()])], known)
+    expected = np.full(256, IGNORE, np.uint8)
+    expected[[3, 0, 8]] = 0, 1, 2
+    np.testing.assert_array_equal(mix[0].labels, expected[scene().labels])
+    assert mix.space.groups == []
+    found, before = Crops(mix, settings())[0, 0].labels, Crops(SceneMix([Listed([scene()])]), settings())[0, 0].labels
+    assert torch.equal(found, torch.from_numpy(expected[before.numpy()]))
+
+
+def test_coarse_classes_are_groups_of_the_first_set() -> None:
+    coarse = Scene(
+        np.zeros((4, 6, 3), np.uint8), labels=np.arange(24, dtype=np.uint8).reshape(4, 6) % 7, name="far away"
+    )
+    mix = SceneMix([Listed([scene()]), Listed([coarse], "other", IDD_LITE)])
+    np.testing.assert_array_equal(mix[0].labels, scene().labels)
+    names = [[CAMVID.names[index] for index in group] for group in mix.space.groups]
+    assert names == [["pedestrian", "bicyclist"], ["car", "bicyclist"], ["pole", "sign", "fence"], ["building", "tree"]]
+    np.testing.assert_array_equal(mix[1].labels, np.array([3, 4, 11, 12, 13, 14, 0], np.uint8)[coarse.labels])
 
 
 def test_what_shows_no_scene_is_masked() -> None:
@@ -280,7 +294,7 @@ def test_a_mix_lists_all_scenes_and_keeps_what_it_read() -> None:
     mix = SceneMix([first, second])
     assert len(mix) == 3
     assert mix.names == ("first", "second")
-    assert mix.taxonomy == CAMVID
+    assert mix.space.target == CAMVID
     for _ in range(2):
         assert [one.name for one in mix] == ["scene 0", "scene 1", "scene 2"]
     assert first.reads == {0: 1, 1: 1}
@@ -300,9 +314,12 @@ def test_sets_that_cannot_be_mixed_are_named(camvid: Path) -> None:
     real = open_scenes(f"camvid={camvid}", split="train")
     with pytest.raises(InputError, match="training needs scenes with class labels"):
         SceneMix([])
-    with pytest.raises(InputError, match="training needs scenes with class labels"):
+    with pytest.raises(InputError, match="listed has scenes without class labels"):
         SceneMix([Listed([scene()], taxonomy=None)])
-    with pytest.raises(InputError, match="one taxonomy: expected camvid, other has cityscapes"):
-        SceneMix([real, Listed([scene()], "other", CITYSCAPES)])
+    strange = Taxonomy(name="strange", classes=(LabelClass(name="moon", colour=(0, 0, 0)),))
+    with pytest.raises(
+        InputError, match="other and what is trained share no class: it has moon; the network knows sky,"
+    ):
+        SceneMix([real, Listed([scene()], "other", strange)])
     with pytest.raises(InputError, match="bare has scenes without class labels"):
         SceneMix([real, Listed([Scene(np.zeros((4, 4, 3), np.uint8))], "bare")])

@@ -7,11 +7,14 @@ from torch import Tensor, nn
 from strays.errors import InputError
 from strays.networks.extended import Extension, extend
 from strays.networks.swiftnet import SwiftNetMobileNetV2
+from strays.objectives.partial import partial_cross_entropy
 from strays.recipes import build_recipe
+from strays.taxonomy import IGNORE, LabelClass, LabelSpace, Taxonomy
 from strays.training.learner import Learner, parameter_groups
 from strays.training.settings import TrainingSettings
 
 BLOCKS = ("upsamplings.2", "classifier")
+CLASSES = Taxonomy(name="five", classes=tuple(LabelClass(name=name, colour=(0, 0, 0)) for name in "abcde"))
 
 
 def learner(trained: tuple[str, ...] = BLOCKS, frozen_norm: str = "eval", outlier_head: bool = False) -> Learner:
@@ -19,7 +22,7 @@ def learner(trained: tuple[str, ...] = BLOCKS, frozen_norm: str = "eval", outlie
     network = SwiftNetMobileNetV2(classes=5)
     if outlier_head:
         network = extend(network, "swiftnet-mnv2", Extension(outlier_head=True))
-    return Learner(network, build_recipe("closed-set"), trained, frozen_norm).train()
+    return Learner(network, build_recipe("closed-set"), LabelSpace(CLASSES), trained, frozen_norm).train()
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
@@ -84,3 +87,21 @@ def test_losses_do_not_see_half_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         module(*batch())
     assert seen == [(torch.bfloat16, torch.float32)]
+
+
+def test_groups_of_classes_have_a_term_of_their_own() -> None:
+    coarse = Taxonomy(name="coarse", classes=(LabelClass(name="x", colour=(0, 0, 0), contains=("b", "d")),))
+    module = learner(())
+    assert module.space.labels_of(coarse)[0] == 5
+    images, labels, mask = batch()
+    labels[0, :20], labels[1] = 5, IGNORE
+    terms = module(images, labels, mask)
+    with torch.no_grad():
+        logits = module.network(images)
+        groups = torch.where(labels == 5, 0, IGNORE)
+        plain = module.recipe.losses({"logits": logits}, torch.where(labels == 5, IGNORE, labels), mask)
+        partial = partial_cross_entropy(logits, groups, [(1, 3)])
+    expected = {"cross_entropy": plain["total"], "partial": partial, "total": plain["total"] + partial}
+    assert dict(terms).keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)

@@ -9,7 +9,7 @@ import torch
 from strays.errors import InputError
 from strays.loading import load_model
 from strays.networks.extended import ExtendedNetwork
-from strays.taxonomy import CAMVID, CITYSCAPES, IGNORE, STREETHAZARDS, LabelClass, Taxonomy, translation
+from strays.taxonomy import CAMVID, CITYSCAPES, IGNORE, LabelClass, Taxonomy, translation
 from strays.training.settings import TrainingSettings
 from strays.training.start import starting_point
 
@@ -68,13 +68,6 @@ def test_a_model_of_another_recipe_is_refused(tmp_path: Path) -> None:
     assert again.taxonomy == start.taxonomy
     with pytest.raises(InputError, match="extended by an extra channel, and an outlier head is asked for: start"):
         starting_point(settings(init=str(tmp_path), recipe="densehybrid"), CAMVID)
-
-
-def test_a_model_without_a_common_class() -> None:
-    other = Taxonomy(name="sea", classes=(LabelClass(name="wave", colour=(0, 0, 255)),))
-    with pytest.raises(InputError, match="share no class: the data have wave; default knows sky, building"):
-        starting_point(settings(init="default"), other)
-    assert starting_point(settings(init="default"), STREETHAZARDS).labels is not None
 
 
 def test_somebody_elses_module_cannot_be_trained() -> None:

@@ -12,20 +12,29 @@ from strays.taxonomy import LabelClass, Taxonomy
 
 __all__ = ["IDD_LITE", "IddLite"]
 
-_COLOURS = {
-    "drivable": (128, 64, 128),
-    "non-drivable": (244, 35, 232),
-    "living things": (220, 20, 60),
-    "vehicles": (0, 0, 142),
-    "roadside objects": (220, 190, 40),
-    "far objects": (70, 70, 70),
-    "sky": (70, 130, 180),
-}
 IDD_LITE = Taxonomy(
     name="idd-lite",
-    classes=tuple(LabelClass(name=name, colour=colour) for name, colour in _COLOURS.items()),
+    classes=(
+        LabelClass(name="drivable", colour=(128, 64, 128), contains=("road",)),
+        LabelClass(name="non-drivable", colour=(244, 35, 232), contains=("sidewalk", "pavement", "terrain")),
+        LabelClass(name="living things", colour=(220, 20, 60), contains=("person", "pedestrian", "rider", "bicyclist")),
+        LabelClass(
+            name="vehicles",
+            colour=(0, 0, 142),
+            contains=("car", "truck", "bus", "train", "motorcycle", "bicycle", "bicyclist"),
+        ),
+        LabelClass(
+            name="roadside objects",
+            colour=(220, 190, 40),
+            contains=("wall", "fence", "pole", "traffic light", "traffic sign", "sign"),
+        ),
+        LabelClass(name="far objects", colour=(70, 70, 70), contains=("building", "vegetation", "tree")),
+        LabelClass(name="sky", colour=(70, 130, 180)),
+    ),
 )
-"""The seven coarse classes; animals are living things here, so they are no anomalies for a network trained on them."""
+"""The seven coarse classes; animals are living things here, so they are no anomalies for a network trained on them.
+
+What they contain are our words for the finer classes that the paper lists below each of them."""
 
 
 @register_dataset("idd-lite")

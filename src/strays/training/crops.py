@@ -1,6 +1,7 @@
 """Random crops of scenes in an order that depends only on the seed and the position in the run."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from strays.errors import InputError
 from strays.negatives import Patch
 from strays.negatives.mixing import Mixture
 from strays.scene import Scene
-from strays.taxonomy import IGNORE, Taxonomy
+from strays.taxonomy import IGNORE, LabelSpace, Taxonomy
 from strays.training.settings import TrainingSettings
 
 __all__ = ["Batch", "Crops", "SceneMix", "crop_batches", "random_crop"]
@@ -24,29 +25,28 @@ _CACHED_BYTES = 2 * 1024**3
 
 
 class SceneMix(Sequence[Scene]):
-    """Labelled scenes of several data sets in one taxonomy; as many as fit into 2 GiB stay in memory.
+    """Labelled scenes of several data sets, their labels those of one network; up to 2 GiB of them stay in memory.
+
+    Args:
+        sets: the data sets.
+        target: the classes of the network; those of the first set by default.
 
     Attributes:
-        taxonomy: the classes of the labels.
+        space: what the labels mean; coarse classes of some data sets become groups of classes in it.
         names: what the data sets are called.
 
     Raises:
-        InputError: if the sets are empty, have no labels, or differ in their taxonomy.
+        InputError: if the sets are empty, have no labels, or share no class with the network.
     """
 
-    def __init__(self, sets: Sequence[SceneSet]) -> None:
-        first = sets[0].taxonomy if sets else None
-        if first is None:
+    def __init__(self, sets: Sequence[SceneSet], target: Taxonomy | None = None) -> None:
+        taxonomies = [_taxonomy_of(one) for one in sets]
+        if not taxonomies:
             raise InputError("training needs scenes with class labels: name a data set with labels in --data")
-        for one in sets:
-            if not one.has_labels:
-                raise InputError(f"{one.name} has scenes without class labels, so nothing can be learnt from them")
-            if one.taxonomy != first:
-                found = one.taxonomy.name if one.taxonomy else "none"
-                raise InputError(f"all data of a run share one taxonomy: expected {first.name}, {one.name} has {found}")
-        self.taxonomy: Taxonomy = first
+        self.space = LabelSpace(taxonomies[0] if target is None else target)
         self.names = tuple(one.name for one in sets)
-        self._entries = [(one, index) for one in sets for index in range(len(one))]
+        tables = [self._labels_of(one, taxonomy) for one, taxonomy in zip(sets, taxonomies, strict=True)]
+        self._entries = [(one, n, table) for one, table in zip(sets, tables, strict=True) for n in range(len(one))]
         self._cache: dict[int, Scene] = {}
         self._room = _CACHED_BYTES
 
@@ -56,17 +56,38 @@ class SceneMix(Sequence[Scene]):
     def __getitem__(self, index: int) -> Scene:  # type: ignore[override]
         scene = self._cache.get(index)
         if scene is None:
-            chosen, position = self._entries[index]
-            scene = chosen[position]
+            scene = self._read(index)
             if self._room > 0:
                 self._cache[index] = scene
                 self._room -= scene.image.nbytes * 4 // 3
         return scene
 
+    def _read(self, index: int) -> Scene:
+        chosen, position, table = self._entries[index]
+        scene = chosen[position]
+        return scene if scene.labels is None else replace(scene, labels=table[scene.labels])
+
+    def _labels_of(self, scenes: SceneSet, taxonomy: Taxonomy) -> NDArray[np.uint8]:
+        if taxonomy == self.space.target:
+            return np.arange(256, dtype=np.uint8)
+        table = self.space.labels_of(taxonomy)
+        if (table == IGNORE).all():
+            raise InputError(
+                f"{scenes.name} and what is trained share no class: it has {', '.join(taxonomy.names)}; the network "
+                f"knows {', '.join(self.space.target.names)}"
+            )
+        return table
+
     def scene_name(self, index: int) -> str:
         """Return what a scene is called, its data set first."""
-        chosen, position = self._entries[index]
+        chosen, position, _ = self._entries[index]
         return f"{chosen.name}/{chosen.names[position]}"
+
+
+def _taxonomy_of(scenes: SceneSet) -> Taxonomy:
+    if not scenes.has_labels or scenes.taxonomy is None:
+        raise InputError(f"{scenes.name} has scenes without class labels, so nothing can be learnt from them")
+    return scenes.taxonomy
 
 
 class Batch(NamedTuple):
@@ -89,27 +110,17 @@ class Crops(Dataset[Batch]):
         scenes: what is cropped.
         settings: crop, zoom and seed.
         mixture: what negatives are mixed in; none by default.
-        translation: (256,) uint8, the label to train with of each label of the scenes; as they are by default.
     """
 
-    def __init__(
-        self,
-        scenes: SceneMix,
-        settings: TrainingSettings,
-        mixture: Mixture | None = None,
-        translation: NDArray[np.uint8] | None = None,
-    ) -> None:
+    def __init__(self, scenes: SceneMix, settings: TrainingSettings, mixture: Mixture | None = None) -> None:
         self.scenes = scenes
         self.settings = settings
         self.mixture = mixture
-        self.translation = translation
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
         random = np.random.default_rng([self.settings.seed, epoch, index])
         patch = random_crop(self.scenes[index], self.settings.crop, self.settings.scale, random)
-        labels = patch.labels if self.translation is None else self.translation[patch.labels]
-        patch = Patch(patch.image, labels, patch.mask)
         if self.mixture is not None:
             patch = self.mixture.mix(patch, random)
         image = torch.from_numpy(patch.image).permute(2, 0, 1)

@@ -9,7 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from strays.errors import InputError
 from strays.networks.base import SegmentationNetwork, TrainingOutputs
+from strays.objectives.partial import partial_cross_entropy
 from strays.recipes import Recipe
+from strays.taxonomy import IGNORE, LabelSpace
 from strays.training.settings import FrozenNorm, TrainingSettings
 
 __all__ = ["Learner", "parameter_groups"]
@@ -23,6 +25,7 @@ class Learner(nn.Module):
     Args:
         network: the network.
         recipe: how it is trained.
+        space: what the labels mean. Those that are groups of classes add a term ``partial`` to the loss.
         trained: names of the blocks that are trained, all others but added heads being frozen; empty = all.
         frozen_norm: ``eval`` keeps the statistics of batch norms in frozen blocks.
 
@@ -34,12 +37,14 @@ class Learner(nn.Module):
         self,
         network: SegmentationNetwork,
         recipe: Recipe,
+        space: LabelSpace,
         trained: Sequence[str] = (),
         frozen_norm: FrozenNorm = "eval",
     ) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
+        self.space = space
         self._frozen = [] if not trained else _freeze(network, trained)
         self._keeps_statistics = frozen_norm == "eval"
 
@@ -55,7 +60,16 @@ class Learner(nn.Module):
         """Return the loss by terms for images (N, 3, h, w) in [0, 1], labels and mask (N, h, w)."""
         outputs = cast(TrainingOutputs, self.network.outputs(images))
         with torch.autocast(images.device.type, enabled=False):  # losses take squares and logarithms of small numbers
+            return self._losses(outputs, labels, mask)
+
+    def _losses(self, outputs: TrainingOutputs, labels: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
+        first = self.space.first_group
+        if not self.space.groups:
             return self.recipe.losses(outputs, labels, mask)
+        terms = self.recipe.losses(outputs, labels.masked_fill(labels >= first, IGNORE), mask)
+        groups = torch.where((labels >= first) & (labels != IGNORE), labels.long() - first, IGNORE)
+        partial = partial_cross_entropy(self.recipe.class_logits(outputs["logits"]), groups, self.space.groups)
+        return {**terms, "partial": partial, "total": terms["total"] + partial}
 
 
 def _freeze(network: SegmentationNetwork, trained: Sequence[str]) -> list[nn.Module]:

@@ -94,7 +94,9 @@ class Trainer:
         self.settings = settings
         self.out = out
         self.detector = build_detector(recipe.detector)
-        self.scenes = SceneMix([open_scenes(spec, split="train") for spec in settings.data])
+        data = [open_scenes(spec, split="train") for spec in settings.data]
+        self.start = starting_point(settings, SceneMix(data).space.target)
+        self.scenes = SceneMix(data, self.start.taxonomy)
         self.validation = _validation_scenes(settings.data[0])
         self.anomalies = [open_scenes(spec) for spec in validation_anomalies]
         self.mixture = _mixture(settings, recipe)
@@ -116,13 +118,12 @@ class Trainer:
 
     def _build(self) -> None:
         settings = self.settings
-        self.start = starting_point(settings, self.scenes.taxonomy)
-        self.crops = Crops(self.scenes, settings, self.mixture, self.start.labels)
+        self.crops = Crops(self.scenes, settings, self.mixture)
         network = self.start.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         known = len(self.start.taxonomy) - (self.start.taxonomy.void is not None)
         weights = self._class_weights(known) if settings.class_weights == "inverse-log" else None
         recipe = build_recipe(settings.recipe, weights, self.start.taxonomy.void)
-        learner = Learner(network, recipe, settings.trained, settings.frozen_norm)
+        learner = Learner(network, recipe, self.scenes.space, settings.trained, settings.frozen_norm)
         optimizer = _OPTIMIZERS[settings.optimizer](parameter_groups(network, settings), betas=(0.9, 0.99))
         self.schedule = Schedule(settings, self.steps)
         self.colours = RandomColours(settings.colour, settings.seed).to(self.accelerator.device)
@@ -151,7 +152,7 @@ class Trainer:
     @torch.no_grad()
     def _calibrate(self) -> None:
         """Show the recipe what the network makes of inlier crops, all processes the same ones."""
-        crops = Crops(self.scenes, self.settings, None, self.start.labels)
+        crops = Crops(self.scenes, self.settings)
         steps = min(_CALIBRATION_BATCHES, self.steps_per_epoch)
         network = self.network.eval()
         batches = crop_batches(crops, 0, steps)
@@ -274,8 +275,7 @@ class Trainer:
         counts = torch.zeros(256, dtype=torch.long)
         for scene in self.scenes:
             if scene.labels is not None:
-                labels = scene.labels if self.start.labels is None else self.start.labels[scene.labels]
-                counts += torch.bincount(torch.from_numpy(labels).flatten().long(), minlength=256)
+                counts += torch.bincount(torch.from_numpy(scene.labels).flatten().long(), minlength=256)
         return inverse_log_weights(counts[:known])
 
 

@@ -25,7 +25,9 @@ class TrainingSettings(BaseModel):
         recipe: name of the recipe, with settings of its own where wanted: ``densehybrid:beta=0.05``.
         network: name of a network to start from random weights; ``swiftnet-rn18`` where ``init`` is not given either.
         init: model to start from: a folder, ``default``, ``NETWORK@FILE``, ``hf:ID``; or None for random weights.
-        data: data specifications (``camvid=DIR``, ``synthetic=120``), all in one taxonomy; the first one validates.
+        data: data specifications (``camvid=DIR``, ``synthetic=120``). The first one validates, and its classes are the
+            network's where there is no ``init``; those of others are translated. A coarse class that holds several of
+            them (``idd-lite=DIR``) teaches the sum of their probabilities.
         negatives: kinds of negatives and their folders (``objects=DIR``, ``patches=DIR``, ``void``).
         negative_share: probability that a crop gets a negative.
         encoder_weights: file with weights for the encoder, or None to start it from random ones.

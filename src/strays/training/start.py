@@ -13,7 +13,7 @@ from strays.networks.base import NETWORKS, SegmentationNetwork
 from strays.networks.extended import Extension, extend
 from strays.networks.weights import load_state, read_weights
 from strays.recipes import RECIPES
-from strays.taxonomy import IGNORE, LabelClass, Taxonomy, translation
+from strays.taxonomy import LabelClass, Taxonomy, translation
 from strays.training.settings import TrainingSettings
 
 __all__ = ["Start", "starting_point"]
@@ -46,8 +46,8 @@ def starting_point(settings: TrainingSettings, data: Taxonomy) -> Start:
         data: the classes of the training data.
 
     Raises:
-        InputError: if the model to start from cannot be trained, shares no class with the data, or was trained by a
-            recipe that changed it in another way.
+        InputError: if the model to start from cannot be trained, or was trained by a recipe that changed it in another
+            way.
     """
     if settings.init is not None:
         plain = _from_model(settings.init, data)
@@ -71,9 +71,6 @@ def _from_model(spec: str, data: Taxonomy) -> Start:
             "from a folder that strays train wrote, NETWORK@FILE, hf:ID or a built-in model"
         )
     table = translation(data, model.taxonomy)
-    if (table == IGNORE).all():
-        names = f"{', '.join(data.names)}; {spec} knows {', '.join(model.taxonomy.names)}"
-        raise InputError(f"the data and the model to start from share no class: the data have {names}")
     same = bool((table[: len(data)] == np.arange(len(data))).all())
     return Start(model.network, model.facts.network, model.name, model.taxonomy, None if same else table)
 
