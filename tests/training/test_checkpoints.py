@@ -1,6 +1,7 @@
 """Checkpoints: all that a run needs to go on, and no run gets that of another."""
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from strays.errors import InputError
-from strays.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
+from strays.training.checkpoints import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from strays.training.schedules import Schedule
 from strays.training.settings import TrainingSettings
 
@@ -17,7 +18,7 @@ SETTINGS = TrainingSettings(data=("camvid=somewhere",), epochs=3, crop=(32, 64))
 SCHEDULE = Schedule(SETTINGS, 10)
 
 
-def trained(steps: int, seed: int = 0) -> tuple[nn.Module, AdamW]:
+def trained(steps: int, seed: int = 0, step: int = 0) -> Progress:
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     optimizer = AdamW(network.parameters(), lr=0.1)
@@ -25,7 +26,7 @@ def trained(steps: int, seed: int = 0) -> tuple[nn.Module, AdamW]:
         optimizer.zero_grad()
         network(torch.rand(2, 3, 8, 8)).square().sum().backward()
         optimizer.step()
-    return network, optimizer
+    return Progress(network, optimizer, SCHEDULE, None, step)
 
 
 def same(one: object, other: object) -> bool:
@@ -39,28 +40,30 @@ def same(one: object, other: object) -> bool:
 
 
 def test_without_a_checkpoint_a_run_starts_at_step_0(tmp_path: Path) -> None:
-    network, optimizer = trained(1)
-    before = {key: one.clone() for key, one in network.state_dict().items()}
-    assert load_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE) == 0
-    assert same(network.state_dict(), before)
+    run = trained(1)
+    before = {key: one.clone() for key, one in run.learner.state_dict().items()}
+    load_checkpoint(tmp_path, SETTINGS, run)
+    assert run.step == 0
+    assert same(run.learner.state_dict(), before)
 
 
 def test_network_and_optimizer_come_back_bit_for_bit(tmp_path: Path) -> None:
-    network, optimizer = trained(3)
-    save_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE, 17)
-    other, fresh = trained(0, seed=1)
-    assert not same(other.state_dict(), network.state_dict())
-    assert load_checkpoint(tmp_path, SETTINGS, other, fresh, SCHEDULE) == 17
-    assert same(other.state_dict(), network.state_dict())
-    assert same(fresh.state_dict(), optimizer.state_dict())
+    run, other = trained(3, step=17), trained(0, seed=1)
+    save_checkpoint(tmp_path, SETTINGS, run)
+    assert not same(other.learner.state_dict(), run.learner.state_dict())
+    load_checkpoint(tmp_path, SETTINGS, other)
+    assert other.step == 17
+    assert same(other.learner.state_dict(), run.learner.state_dict())
+    assert same(other.optimizer.state_dict(), run.optimizer.state_dict())
 
 
 def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
-    network, optimizer = trained(1)
     for step in (1, 2):
-        save_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE, step)
+        save_checkpoint(tmp_path, SETTINGS, trained(1, step=step))
     assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
-    assert load_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE) == 2
+    run = trained(0)
+    load_checkpoint(tmp_path, SETTINGS, run)
+    assert run.step == 2
 
 
 @pytest.mark.parametrize(
@@ -73,11 +76,10 @@ def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_else(tmp_path: 
     ],
 )
 def test_other_settings_are_named(tmp_path: Path, changes: dict[str, object], told: str) -> None:
-    network, optimizer = trained(1)
-    save_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE, 1)
+    save_checkpoint(tmp_path, SETTINGS, trained(1))
     other = TrainingSettings.model_validate(SETTINGS.model_dump() | changes)
     with pytest.raises(InputError, match=f"holds a run with other settings .*{told}.*choose another --out"):
-        load_checkpoint(tmp_path, other, network, optimizer, SCHEDULE)
+        load_checkpoint(tmp_path, other, trained(0))
 
 
 def test_every_setting_is_compared() -> None:
@@ -100,21 +102,19 @@ def damaged(folder: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "pickle", "other version", "something else"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, how: str) -> None:
-    network, optimizer = trained(1)
-    save_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE, 1)
+    save_checkpoint(tmp_path, SETTINGS, trained(1))
     damaged(tmp_path, how)
     with pytest.raises(InputError, match=f"{CHECKPOINT} is damaged or was written by another version of strays"):
-        load_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE)
+        load_checkpoint(tmp_path, SETTINGS, trained(0))
 
 
 def test_the_schedule_comes_back(tmp_path: Path) -> None:
-    network, optimizer = trained(1)
     plateau = SETTINGS.model_copy(update={"schedule": "plateau"})
     schedule, other = Schedule(plateau, 10), Schedule(plateau, 10)
     for quality in (0.5, *[0.4] * 8):
         schedule.validated(quality)
-    save_checkpoint(tmp_path, plateau, network, optimizer, schedule, 1)
-    load_checkpoint(tmp_path, plateau, network, optimizer, other)
+    save_checkpoint(tmp_path, plateau, replace(trained(1), schedule=schedule))
+    load_checkpoint(tmp_path, plateau, replace(trained(1), schedule=other))
     assert other.state() == schedule.state() == {"best": 0.5, "worse": 2, "drops": 1}
 
 
@@ -129,15 +129,13 @@ class Calibrated(nn.Module):
 def test_what_a_recipe_has_learnt_comes_back(tmp_path: Path) -> None:
     learner, fresh = Calibrated(), Calibrated()
     learner.margin = torch.tensor(-7.5)
-    optimizer = AdamW([nn.Parameter(torch.zeros(1))])
-    save_checkpoint(tmp_path, SETTINGS, learner, optimizer, SCHEDULE, 1)
-    load_checkpoint(tmp_path, SETTINGS, fresh, optimizer, SCHEDULE)
+    save_checkpoint(tmp_path, SETTINGS, replace(trained(1), learner=learner))
+    load_checkpoint(tmp_path, SETTINGS, replace(trained(1), learner=fresh))
     assert fresh.margin == -7.5
 
 
 def test_a_full_disk_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, optimizer = trained(1)
-    save_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE, 1)
+    save_checkpoint(tmp_path, SETTINGS, trained(1))
     before = (tmp_path / CHECKPOINT).read_bytes()
 
     def full(*_: object) -> None:
@@ -145,6 +143,6 @@ def test_a_full_disk_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InputError, match=r"no space left for .*: free some, then start the same again"):
-        save_checkpoint(tmp_path, SETTINGS, network, optimizer, SCHEDULE, 2)
+        save_checkpoint(tmp_path, SETTINGS, trained(1))
     assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
     assert (tmp_path / CHECKPOINT).read_bytes() == before

@@ -472,6 +472,33 @@ def test_a_run_with_negatives_ends_the_same_too(settings: Change, cutouts: Path,
     assert loaded.facts.name == f"{load_model('default').name}-densehybrid"
 
 
+def test_a_run_with_everything_random_and_an_average_ends_the_same_too(settings: Change, tmp_path: Path) -> None:
+    chosen = settings(style=0.5, camera=2.0, average=0.5)
+    whole = train(chosen, tmp_path / "whole", device="cpu")
+    with pytest.raises(StoppedError):
+        train(chosen, tmp_path / "parts", Recorder(stop_at=4), device="cpu", checkpoint_minutes=0)
+    assert train(chosen, tmp_path / "parts", device="cpu").sha256() == whole.sha256()
+    assert_same_files(tmp_path / "parts", tmp_path / "whole")
+    assert whole.sha256() != train(settings(style=0.5, camera=2.0), tmp_path / "last", device="cpu").sha256()
+
+
+def test_data_in_coarser_classes_teach_too(settings: Change, camvid: Path, tmp_path: Path) -> None:
+    coarse = tmp_path / "idd"
+    for frame in sorted((camvid / "train/images").iterdir()):
+        for kind, folder, end in (("images", "leftImg8bit", "image"), ("labels", "gtFine", "label")):
+            (coarse / folder / "train/0").mkdir(parents=True, exist_ok=True)
+            picture = np.asarray(Image.open(camvid / "train" / kind / frame.with_suffix(".png").name))
+            Image.fromarray(picture % 7 if kind == "labels" else picture).save(
+                coarse / folder / f"train/0/{frame.stem}_{end}.png"
+            )
+    data = (f"camvid={camvid}", f"idd-lite={coarse}")
+    told = Recorder()
+    model = train(settings(data=data), tmp_path / "out", told, device="cpu")
+    assert model.taxonomy == CAMVID
+    assert all(terms.keys() == {"cross_entropy", "partial", "total"} for terms in told.terms.values())
+    assert any(terms["partial"] > 0 for terms in told.terms.values())
+
+
 def test_what_pebal_calibrates_outlasts_a_stop(settings: Change, cutouts: Path, tmp_path: Path) -> None:
     chosen = settings(recipe="pebal:margins=calibrated", network="swiftnet-mnv2", negatives=(f"objects={cutouts}",))
     whole = train(chosen, tmp_path / "whole", device="cpu")

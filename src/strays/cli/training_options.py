@@ -8,7 +8,9 @@ import typer
 __all__ = [
     "Accumulate",
     "AnomalySets",
+    "Average",
     "Batch",
+    "Camera",
     "ClassWeights",
     "Colour",
     "Crop",
@@ -30,6 +32,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Seed",
+    "Style",
     "TrainedBlocks",
     "TrainingDevice",
     "ValidateEvery",
@@ -96,6 +99,18 @@ Colour = Annotated[
         help="Strength of random colour, light and blur, 0 to 3; 0 = none.", show_default="1", rich_help_panel=_IMAGES
     ),
 ]
+Style = Annotated[
+    float | None,
+    typer.Option(
+        help="Probability that a crop gets colours of another one.", show_default="0", rich_help_panel=_IMAGES
+    ),
+]
+Camera = Annotated[
+    float | None,
+    typer.Option(
+        help="Strength of random darkness, noise, blur and JPEG, 0 to 3.", show_default="0", rich_help_panel=_IMAGES
+    ),
+]
 ClassWeights = Annotated[
     str | None,
     typer.Option(
@@ -145,6 +160,12 @@ HeadRate = Annotated[
         help="Factor on the rate of heads that are added to a trained network.",
         show_default="1",
         rich_help_panel=_SCHEDULE,
+    ),
+]
+Average = Annotated[
+    float | None,
+    typer.Option(
+        help="Decay of a moving average of the weights; 0 = none.", show_default="0", rich_help_panel=_SCHEDULE
     ),
 ]
 WeightDecay = Annotated[

@@ -24,7 +24,7 @@ def partial_cross_entropy(logits: Tensor, labels: Tensor, groups: Sequence[Seque
     Raises:
         InputError: if shapes do not fit together, a label is no group, or a group is empty or names no class.
 
-    Source: Bevandic et al., Multi-domain Semantic Segmentation with Overlapping Labels, WACV 2022 (there NLL+).
+    Source: Bevandić et al., Multi-domain Semantic Segmentation with Overlapping Labels, WACV 2022 (there NLL+).
 
     Example:
         >>> logits = torch.zeros(1, 4, 1, 2)

@@ -1,8 +1,9 @@
 """Checkpoints from which a run continues exactly where it stopped."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from pydantic import ValidationError
@@ -11,10 +12,11 @@ from torch.optim import Optimizer
 
 from strays.errors import InputError
 from strays.files import whole_file
+from strays.training.averaging import WeightAverage
 from strays.training.schedules import Schedule
 from strays.training.settings import TrainingSettings
 
-__all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT", "Progress", "load_checkpoint", "save_checkpoint"]
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -24,31 +26,49 @@ class _State(TypedDict):
     learner: dict[str, Tensor]
     optimizer: dict[str, object]
     schedule: dict[str, float]
+    average: NotRequired[dict[str, Tensor]]
     step: int
 
 
-def save_checkpoint(
-    folder: Path, settings: TrainingSettings, learner: nn.Module, optimizer: Optimizer, schedule: Schedule, step: int
-) -> None:
+@dataclass
+class Progress:
+    """What changes from step to step, and has to outlast a run that is killed.
+
+    Args:
+        learner: network and recipe.
+        optimizer: with its moments.
+        schedule: of the learning rate.
+        average: of the weights, or None.
+        step: the number of steps done.
+    """
+
+    learner: nn.Module
+    optimizer: Optimizer
+    schedule: Schedule
+    average: WeightAverage | None
+    step: int = 0
+
+
+def save_checkpoint(folder: Path, settings: TrainingSettings, progress: Progress) -> None:
     """Write everything that the run needs to go on, whole or not at all.
 
     Order of the data, crops, negatives, colours and dropout depend on the seed and the step alone.
     """
     state = _State(
         settings=settings.model_dump_json(),
-        learner=learner.state_dict(),
-        optimizer=optimizer.state_dict(),
-        schedule=schedule.state(),
-        step=step,
+        learner=progress.learner.state_dict(),
+        optimizer=progress.optimizer.state_dict(),
+        schedule=progress.schedule.state(),
+        step=progress.step,
     )
+    if progress.average is not None:
+        state["average"] = progress.average.state()
     with whole_file(folder / CHECKPOINT) as stream:
         torch.save(state, stream)
 
 
-def load_checkpoint(
-    folder: Path, settings: TrainingSettings, learner: nn.Module, optimizer: Optimizer, schedule: Schedule
-) -> int:
-    """Restore a run from a folder and return the number of steps done; 0 without a checkpoint.
+def load_checkpoint(folder: Path, settings: TrainingSettings, progress: Progress) -> None:
+    """Bring a run to where it stood when its folder was last written; leave it as it is without a checkpoint.
 
     Raises:
         InputError: if the checkpoint belongs to a run with other settings, of which it names those that differ, or is
@@ -56,15 +76,17 @@ def load_checkpoint(
     """
     path = folder / CHECKPOINT
     if not path.is_file():
-        return 0
+        return
     state, before = _read(path)
     changed = [f"{key} was {before[key]}, is {now}" for key, now in settings.model_dump().items() if before[key] != now]
     if changed:
         raise InputError(f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another --out")
-    learner.load_state_dict(_with_room(state["learner"], learner))
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.restore(state["schedule"])
-    return state["step"]
+    progress.learner.load_state_dict(_with_room(state["learner"], progress.learner))
+    progress.optimizer.load_state_dict(state["optimizer"])
+    progress.schedule.restore(state["schedule"])
+    if progress.average is not None:
+        progress.average.restore(state["average"])
+    progress.step = state["step"]
 
 
 def _with_room(state: dict[str, Tensor], learner: nn.Module) -> dict[str, Tensor]:

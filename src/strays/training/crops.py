@@ -17,6 +17,7 @@ from strays.negatives import Patch
 from strays.negatives.mixing import Mixture
 from strays.scene import Scene
 from strays.taxonomy import IGNORE, LabelSpace, Taxonomy
+from strays.training.cameras import another_camera
 from strays.training.settings import TrainingSettings
 
 __all__ = ["Batch", "Crops", "SceneMix", "crop_batches", "random_crop"]
@@ -108,7 +109,7 @@ class Crops(Dataset[Batch]):
 
     Args:
         scenes: what is cropped.
-        settings: crop, zoom and seed.
+        settings: crop, zoom, camera and seed.
         mixture: what negatives are mixed in; none by default.
     """
 
@@ -123,7 +124,7 @@ class Crops(Dataset[Batch]):
         patch = random_crop(self.scenes[index], self.settings.crop, self.settings.scale, random)
         if self.mixture is not None:
             patch = self.mixture.mix(patch, random)
-        image = torch.from_numpy(patch.image).permute(2, 0, 1)
+        image = torch.tensor(another_camera(patch.image, self.settings.camera, random)).permute(2, 0, 1)
         return Batch(image, torch.from_numpy(patch.labels), torch.from_numpy(patch.mask), torch.tensor(index))
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import cast
@@ -22,7 +23,8 @@ from strays.negatives.mixing import Mixture
 from strays.networks.base import SegmentationNetwork, TrainingOutputs
 from strays.objectives.cross_entropy import inverse_log_weights
 from strays.recipes import Recipe, build_recipe
-from strays.training.checkpoints import load_checkpoint, save_checkpoint
+from strays.training.averaging import WeightAverage
+from strays.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from strays.training.colours import RandomColours
 from strays.training.crops import Batch, Crops, SceneMix, crop_batches
 from strays.training.devices import make_accelerator
@@ -70,7 +72,8 @@ def train(
         raise InputError("the schedule plateau waits for validation after every epoch: leave --validate-every at 1")
     trainer = Trainer(settings, make_folder(out), device, validation_anomalies)
     trainer.run(listener, workers, checkpoint_minutes * 60, validate_every)
-    model = trained_model(trainer.start, settings, trainer.scenes.names, trainer.result)
+    outcome = replace(trainer.start, network=trainer.outcome)
+    model = trained_model(outcome, settings, trainer.scenes.names, trainer.result)
     if trainer.accelerator.is_main_process:
         model.save(out)
     return model
@@ -126,8 +129,11 @@ class Trainer:
         learner = Learner(network, recipe, self.scenes.space, settings.trained, settings.frozen_norm)
         optimizer = _OPTIMIZERS[settings.optimizer](parameter_groups(network, settings), betas=(0.9, 0.99))
         self.schedule = Schedule(settings, self.steps)
-        self.colours = RandomColours(settings.colour, settings.seed).to(self.accelerator.device)
-        self.step = load_checkpoint(self.out, settings, learner, optimizer, self.schedule)
+        self.colours = RandomColours(settings.colour, settings.seed, settings.style).to(self.accelerator.device)
+        self.average = WeightAverage(network, settings.average) if settings.average else None
+        progress = Progress(learner, optimizer, self.schedule, self.average)
+        load_checkpoint(self.out, settings, progress)
+        self.step = progress.step
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
         if self.step == 0:
             self._calibrate()
@@ -138,6 +144,11 @@ class Trainer:
         """The network that is trained."""
         network: SegmentationNetwork = self._plain().network
         return network
+
+    @property
+    def outcome(self) -> SegmentationNetwork:
+        """The network that is looked at and left behind: the average of the trained one, where there is one."""
+        return self.network if self.average is None else self.average.network
 
     @property
     def recipe(self) -> Recipe:
@@ -210,6 +221,8 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.learner.parameters(), self.settings.clip)
         self._check_finite({"gradient": float(norm)}, batch)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.network)
         self.step += 1
         return terms
 
@@ -231,7 +244,8 @@ class Trainer:
         """Write a checkpoint of the run as it stands."""
         if self.accelerator.is_main_process:
             optimizer = self.optimizer.optimizer
-            save_checkpoint(self.out, self.settings, self._plain(), optimizer, self.schedule, self.step)
+            progress = Progress(self._plain(), optimizer, self.schedule, self.average, self.step)
+            save_checkpoint(self.out, self.settings, progress)
 
     def _rate(self) -> float:
         return self.schedule.factor(self.step) * self.settings.learning_rate
@@ -260,7 +274,7 @@ class Trainer:
             logbook.pictures(self.step, self._pictures(batch))
 
     def _validated(self) -> Validation | None:
-        network, taxonomy, device = self.network, self.start.taxonomy, self.accelerator.device
+        network, taxonomy, device = self.outcome, self.start.taxonomy, self.accelerator.device
         if self.validation is None and not self.anomalies:
             return None
         found = {one.name: anomaly_metrics(network, self.detector, one, taxonomy, device) for one in self.anomalies}
@@ -269,7 +283,7 @@ class Trainer:
         return Validation(closed_set_metrics(network, self.validation, taxonomy, device, self.start.labels), found)
 
     def _pictures(self, batch: Batch) -> dict[str, np.ndarray]:
-        return crop_pictures(self.network, self.detector, batch, self._pixels(batch), self.start.taxonomy.void)
+        return crop_pictures(self.outcome, self.detector, batch, self._pixels(batch), self.start.taxonomy.void)
 
     def _class_weights(self, known: int) -> Tensor:
         counts = torch.zeros(256, dtype=torch.long)

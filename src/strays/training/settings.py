@@ -40,6 +40,8 @@ class TrainingSettings(BaseModel):
         crop: (H, W) of a crop.
         scale: range of the random zoom.
         colour: strength of the random brightness, contrast, saturation, hue, gamma and blur, in [0, 3]; 0 = none.
+        style: probability that a crop gets the colour statistics of another one of its batch, by a random share.
+        camera: strength of random darkness, coarseness, noise and JPEG artefacts, in [0, 3]; 0 = none.
         optimizer: ``adamw`` or ``adam``.
         schedule: ``cosine``, ``poly`` (power 0.9), ``constant``, or ``plateau``, which divides the rate by 2 when
             validation mIoU has not grown for 5 epochs.
@@ -47,6 +49,7 @@ class TrainingSettings(BaseModel):
         encoder_rate: factor on learning rate and weight decay of a pre-trained encoder.
         head_rate: factor on the learning rate of heads that a recipe adds to a network that is trained already (init).
         weight_decay: of the optimizer.
+        average: decay of a moving average of the weights, which is then what is validated and left behind; 0 = none.
         clip: largest norm of the gradient.
         class_weights: ``inverse-log`` gives rare classes more weight, ``none`` counts pixels alike.
         precision: ``auto`` takes bfloat16 where the device computes it natively.
@@ -70,6 +73,8 @@ class TrainingSettings(BaseModel):
     crop: tuple[_Side, _Side] = (256, 320)
     scale: tuple[_Zoom, _Zoom] = (0.6, 1.8)
     colour: float = Field(default=1.0, ge=0, le=3)
+    style: float = Field(default=0.0, ge=0, le=1)
+    camera: float = Field(default=0.0, ge=0, le=3)
     optimizer: OptimizerName = "adamw"
     schedule: ScheduleName = "cosine"
     learning_rate: float = Field(default=4e-4, gt=0)
@@ -77,6 +82,7 @@ class TrainingSettings(BaseModel):
     encoder_rate: float = Field(default=0.25, ge=0)
     head_rate: float = Field(default=1.0, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
     clip: float = Field(default=10.0, gt=0)
     class_weights: ClassWeighting = "inverse-log"
     precision: Precision = "auto"
