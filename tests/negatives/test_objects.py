@@ -323,9 +323,26 @@ def test_exclusion(source, picture, patch) -> None:
     assert len(Objects(folder, min_size=50)) == 2
 
 
+def test_folds_share_the_images(source, picture, patch) -> None:
+    """Image number n holds an object of n + 1 pixels; the second one is excluded before they are counted."""
+    pictures = [picture((50, 50), (0, 0, 1, number + 1, "person" if number == 1 else "dog")) for number in range(20)]
+    folder = source(*pictures)
+    found = {}
+    for fold in ("train", "val", "all"):
+        kind = Objects(folder, exclude="person", side="none", fold=fold)
+        found[fold] = {int((mixed.mask == 1).sum()) for mixed in mixes(kind, patch((30, 30)), 300)}
+        assert len(kind) == len(found[fold])
+    assert found["val"] == {1, 10, 18}
+    assert found["train"] == set(range(3, 21)) - found["val"]
+    assert found["all"] == found["train"] | found["val"]
+    with pytest.raises(InputError, match="objects: fold is 'test', expected one of all, train, val"):
+        Objects(folder, fold="test")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"exclude": "person", "fold": "train"}, "exclude=person, fold=train leaves none of its 2 images"),
         ({"exclude": "person+dog"}, "exclude=person.dog leaves none of its 2 images; .*objects:exclude=none=in/memory"),
         ({"min_size": 51}, "exclude=none leaves none of its 2 images; .* or lower min_size"),
         ({"exclude": "unicorn"}, "unicorn"),

@@ -25,7 +25,7 @@ from strays.negatives.cutting import (
     view,
     view_map,
 )
-from strays.negatives.sourced import SourcedNegatives
+from strays.negatives.sourced import Fold, SourcedNegatives
 from strays.negatives.sources import Instance, InstanceImage
 
 __all__ = ["Cut", "Objects", "random_rectangle", "two_labels"]
@@ -59,6 +59,7 @@ class Objects(SourcedNegatives):
         cut: ``instance``, ``union`` or ``rectangle-or-labels``.
         exclude: exclusion list, by whose classes images are left out; PEBAL has ``meta-ood``.
         min_size: the least height and width of an image in pixels; by default what the list asks for.
+        fold: ``train`` leaves every eighth image out, ``val`` takes just those; ``all`` by default.
         side: LOW+HIGH, the longer side as a share of the patch's shorter side, drawn log-uniformly; ``none`` leaves
             the size. By default ``0.1+0.6`` for ``instance`` and ``none`` for the others, as published. What is not
             resized and larger than the patch is not pasted; of ``instance``, others are tried first.
@@ -93,6 +94,7 @@ class Objects(SourcedNegatives):
         cut: Cut = "instance",
         exclude: str = "none",
         min_size: int | None = None,
+        fold: Fold = "all",
         side: str = "auto",
         flip: bool | None = None,
         count: int | str = 1,
@@ -117,7 +119,7 @@ class Objects(SourcedNegatives):
         self.short = short
         self.zoom = parse_span("objects: zoom", zoom, 1e-3)
         self.window = window
-        super().__init__("objects", folder, exclude, min_size)
+        super().__init__("objects", folder, exclude, min_size, fold)
 
     def mix(self, patch: Patch, random: np.random.Generator) -> Patch:
         """Return the patch with objects in it, each at a place where it fits, all of them equally likely."""

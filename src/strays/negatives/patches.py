@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from strays.cards import Card
 from strays.negatives.base import Negative, register_negatives
 from strays.negatives.cutting import Box, bounding_box, covering_box, mirrored, parse_span, random_box, view, view_map
-from strays.negatives.sourced import SourcedNegatives
+from strays.negatives.sourced import Fold, SourcedNegatives
 from strays.negatives.sources import InstanceImage
 from strays.taxonomy import IGNORE
 
@@ -41,6 +41,7 @@ class Patches(SourcedNegatives):
         area: LOW+HIGH in thousandths, the area of a box as a share of the patch's, drawn among the whole numbers.
         exclude: exclusion list, by whose classes images are left out.
         min_size: the least height and width of an image in pixels; by default what the list asks for.
+        fold: ``train`` leaves every eighth image out, ``val`` takes just those; ``all`` by default.
         fit: probability that a whole image is resized to just cover the patch.
         zoom: LOW+HIGH, otherwise its scale, drawn uniformly; where that does not cover the patch it is the least one
             that does.
@@ -69,6 +70,7 @@ class Patches(SourcedNegatives):
         area: int | str = "1+100",
         exclude: str = "none",
         min_size: int | None = None,
+        fold: Fold = "all",
         fit: float = 0.3,
         zoom: str = "0.75+1.5",
         flip: bool = True,
@@ -78,7 +80,7 @@ class Patches(SourcedNegatives):
         self.fit = parse_span("patches: fit", fit, 0, 1)[0]
         self.zoom = parse_span("patches: zoom", zoom, 1e-3)
         self.flip = flip
-        super().__init__("patches", folder, exclude, min_size)
+        super().__init__("patches", folder, exclude, min_size, fold)
 
     def sample(self, random: np.random.Generator, size: tuple[int, int]) -> Negative:
         """Return a box of at most (h, w) = ``size``, or a whole image of that size.

@@ -8,7 +8,7 @@ import numpy as np
 from strays.cards import Card
 from strays.negatives.base import Negative, register_negatives
 from strays.negatives.cutting import covering_box, mirrored, parse_span, union, view, view_map
-from strays.negatives.sourced import SourcedNegatives
+from strays.negatives.sourced import Fold, SourcedNegatives
 from strays.taxonomy import IGNORE
 
 __all__ = ["Whole"]
@@ -28,6 +28,7 @@ class Whole(SourcedNegatives):
         folder: images with instances.
         exclude: exclusion list, by whose classes images are left out.
         min_size: the least height and width of an image in pixels; by default what the list asks for.
+        fold: ``train`` leaves every eighth image out, ``val`` takes just those; ``all`` by default.
         zoom: LOW+HIGH, the scale of the image, drawn uniformly; where that does not cover the patch it is the least
             one that does, as with ``0``. The published crops of 480 pixels have ``1``.
         flip: whether half of the images are mirrored.
@@ -52,12 +53,13 @@ class Whole(SourcedNegatives):
         *,
         exclude: str = "meta-ood",
         min_size: int | None = None,
+        fold: Fold = "all",
         zoom: float | str = "1",
         flip: bool = True,
     ) -> None:
         self.zoom = parse_span("whole: zoom", zoom, 0)
         self.flip = flip
-        super().__init__("whole", folder, exclude, min_size)
+        super().__init__("whole", folder, exclude, min_size, fold)
 
     def sample(self, random: np.random.Generator, size: tuple[int, int]) -> Negative:
         """Return an image of (h, w) = ``size``: mask 1 on its objects, 255 elsewhere.
