@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
+from pasted import anomaly_mask, pasted_scenes
 from real_sets import SETS, SHARED, SIZE, open_real, title_of
 from strays.benchmark import Benchmark, Protocol
 from strays.data import open_scenes
@@ -28,9 +28,9 @@ from strays.files import make_folder, write_json
 from strays.loading import load_model
 from strays.metrics import OpenSetConfusion, OpenSetThreshold, PixelMetrics, crossed_thresholds, open_set_over_halves
 from strays.model import Model
-from strays.negatives import Patch, build_negatives
+from strays.negatives import build_negatives
 from strays.recipes import RECIPES
-from strays.scene import ANOMALY, Scene
+from strays.scene import Scene
 from strays.scoring import Scorer
 from strays.taxonomy import CAMVID, IGNORE
 from strays.training import TrainingSettings, train
@@ -170,21 +170,14 @@ def held_out_copy(out: Path, most: float = 0.005) -> Path:
 def anomaly_scenes(track: str, every: int) -> Iterator[Scene]:
     """Yield frames of CamVid test with labels and anomaly mask."""
     frames: SceneSet = open_scenes(f"camvid={CAMVID_FOLDER}", "test")[::every]
-    animals = build_negatives(f"objects:side=0.1+0.5={SHARED / 'data' / 'held_out_objects'}")
-    for index, scene in enumerate(frames):
-        if track == "pasted":
-            plain = Patch(scene.image, scene.labels, np.zeros_like(scene.labels))
-            patch = animals.mix(plain, np.random.default_rng([7, index]))
-            yield Scene(patch.image, patch.labels, masked(patch.labels, patch.mask == ANOMALY), scene.name)
-        else:
-            anomalous = np.isin(scene.labels, HELD_OUT)
-            labels = np.where(anomalous, np.uint8(IGNORE), scene.labels)
-            yield Scene(scene.image, labels, masked(labels, anomalous), scene.name)
-
-
-def masked(labels: NDArray[np.uint8], anomalous: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return an anomaly mask: unlabelled pixels that are no anomaly are ignored."""
-    return np.where(anomalous, np.uint8(ANOMALY), np.where(labels == IGNORE, np.uint8(IGNORE), np.uint8(0)))
+    if track == "pasted":
+        animals = build_negatives(f"objects:side=0.1+0.5={SHARED / 'data' / 'held_out_objects'}")
+        yield from pasted_scenes(frames, animals)
+        return
+    for scene in frames:
+        anomalous = np.isin(scene.labels, HELD_OUT)
+        labels = np.where(anomalous, np.uint8(IGNORE), scene.labels)
+        yield Scene(scene.image, labels, anomaly_mask(labels, anomalous), scene.name)
 
 
 def on_camvid(scorer: Scorer, scenes: Sequence[Scene]) -> Result:

@@ -52,7 +52,7 @@ def main() -> None:
 
 def _measured(model: Model, camvid: Path, split: str) -> ClosedSetResult:
     scenes = open_scenes(f"camvid={camvid}", split=split)
-    return closed_set_metrics(model.network, scenes, len(model.taxonomy), model.device)
+    return closed_set_metrics(model.network, scenes, model.taxonomy, model.device)
 
 
 def _facts(facts: ModelFacts, results: dict[str, ClosedSetResult]) -> ModelFacts:

@@ -1,0 +1,149 @@
+"""Which settings for the built-in model? Trainings on a small budget, looked at on validation frames only.
+
+    python benchmarks/default_model.py [--out FOLDER] [--experiments "densehybrid;dirichlet camera=1"] [--seeds 0]
+                                       [--epochs 4] [--crop 192x256] [--threads N] [--markdown FILE]
+
+Needs the folder ../shared. Trains SwiftNet on CamVid, IDD-Lite, three Cityscapes frames and synthetic scenes with
+pasted objects, and tries it on validation frames of CamVid and IDD-Lite with other objects pasted: every eighth of the
+cut-outs, which training leaves out, with blended edges. An experiment is a recipe and the settings that differ. Every
+run is kept in its folder: started again, what is done is not done again.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pasted import pasted_scenes
+from real_sets import SHARED
+from strays.data import open_scenes
+from strays.files import make_folder, write_json
+from strays.metrics import PixelMetrics
+from strays.negatives import build_negatives
+from strays.scene import Scene
+from strays.scoring import Scorer
+from strays.training import TrainingSettings, train
+from strays.training.validation import closed_set_metrics
+from tables import markdown
+
+DATA = SHARED / "data"
+CUTOUTS = DATA / "object_cutouts"
+BASE = {
+    "network": "swiftnet-mnv2",
+    "encoder_weights": str(SHARED / "weights" / "mobilenet_v2_imagenet.pth"),
+    "encoder_rate": 0.5,
+    "data": (
+        f"camvid={DATA / 'camvid'}",
+        f"idd-lite={DATA / 'idd20k_lite'}",
+        f"cityscapes={DATA / 'cityscapes'}",
+        "synthetic=60",
+    ),
+    "negatives": (
+        f"objects:exclude=meta-ood,min_size=1,side=0.06+0.7={DATA / 'coco128_seg'}",
+        f"objects:fold=train,side=0.06+0.7={CUTOUTS}",
+    ),
+}
+UNSEEN = f"objects:fold=val,side=0.06+0.5,feather=2={CUTOUTS}"
+EXPERIMENTS = (
+    "closed-set",
+    "densehybrid",
+    "densehybrid:posterior_weight=1",
+    "dirichlet",
+    "outlier-head:outlier_weight=1",
+    "max-entropy",
+    "void-class",
+)
+DETECTORS = ("max-logit", "energy", "entropy")
+HEADS = ("outlier-probability", "outlier-probability-msp", "densehybrid")
+SETS = {"CamVid val": ("camvid", DATA / "camvid", 2), "IDD-Lite val": ("idd-lite", DATA / "idd20k_lite", 4)}
+"""What is looked at: reader, folder, and every how many-th frame."""
+
+Numbers = dict[str, dict[str, float]]
+
+
+def main() -> None:
+    """Train, measure and write down."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/default-model"), help="continued where it was killed")
+    parser.add_argument("--experiments", default=";".join(EXPERIMENTS), help="separated by semicolons")
+    parser.add_argument("--seeds", default="0", help="separated by commas")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--crop", default="192x256")
+    parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
+    parser.add_argument("--markdown", type=Path, help="write the table of all that was measured so far there")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    for experiment in filter(None, arguments.experiments.split(";")):
+        for seed in arguments.seeds.split(","):
+            measure(experiment, int(seed), arguments)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(page(arguments.out), "utf-8")
+
+
+def measure(experiment: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Run one experiment, unless it has been, and write down what became of it."""
+    folder = arguments.out / f"{experiment.translate(str.maketrans(' :,=', '----'))}-{seed}"
+    if (folder / "result.json").is_file():
+        return
+    recipe, *others = experiment.split()
+    usual = {"recipe": recipe, "seed": seed, "epochs": arguments.epochs, "crop": arguments.crop.split("x")}
+    settings = TrainingSettings(**{**BASE, **usual, **dict(one.split("=", 1) for one in others)})
+    model = train(settings, make_folder(folder) / "run", device="cpu", validate_every=0)
+    detectors = (*DETECTORS, *(HEADS if model.network.has_outlier_head else ()), model.facts.detector)
+    scorer = Scorer.build(model, list(dict.fromkeys(detectors)))
+    found = {name: on_frames(scorer, scenes(*source)) for name, source in SETS.items()}
+    frames = open_scenes(f"camvid={DATA / 'camvid'}", "val")[::2]
+    classes = closed_set_metrics(model.network, frames, model.taxonomy, model.device)["mIoU"]
+    write_json(folder / "result.json", {"experiment": experiment, "seed": seed, "sets": found, "mIoU": classes})
+    print(f"{experiment}, seed {seed}: mIoU {classes:.3f}, {json.dumps(found)}", flush=True)
+
+
+def scenes(reader: str, folder: Path, every: int) -> list[Scene]:
+    """Return validation frames with unseen objects in them."""
+    return list(pasted_scenes(open_scenes(f"{reader}={folder}", "val")[::every], build_negatives(UNSEEN)))
+
+
+def on_frames(scorer: Scorer, frames: Sequence[Scene]) -> Numbers:
+    """Return AP and FPR95 by detector."""
+    pixels = {name: PixelMetrics() for name in scorer.detectors}
+    for scene in frames:
+        for name, scores in scorer(scene.image).scores.items():
+            pixels[name].update(scores, scene.mask)
+    return {name: {key: one.compute()[key] for key in ("AP", "FPR95")} for name, one in pixels.items()}
+
+
+INTRODUCTION = """<!-- Written by benchmarks/default_model.py --markdown: edit that, not this page. -->
+
+# Experiments for the default model
+
+[How the default model was made](default-model.md) says what was chosen. Every line is one command,
+`python benchmarks/default_model.py --experiments "LINE"`: a recipe, and the settings in which it differs from the
+others. Small budget: SwiftNet on MobileNetV2, crops of 192x256, four epochs of CamVid, IDD-Lite, three Cityscapes
+frames and 60 synthetic scenes. Looked at on every second validation frame of CamVid and every fourth of IDD-Lite, into
+each of which a cut-out is pasted that training left out. AP / FPR95 in per cent, of the best detector in mean AP; mIoU
+on CamVid."""
+
+
+def page(out: Path) -> str:
+    """Return the page with a line per experiment, best first."""
+    runs = [json.loads(path.read_text()) for path in out.glob("*/result.json")]
+    lines = sorted(map(line, runs), key=lambda cells: float(cells[-2]), reverse=True)
+    header = ["experiment", "detector", *SETS, "mean AP", "mIoU"]
+    return f"{INTRODUCTION}\n\n{markdown(header, lines, frozenset({'detector'}))}\n"
+
+
+def line(run: Mapping) -> list[str]:
+    """Return the cells of one experiment."""
+    sets: dict[str, Numbers] = run["sets"]
+    means = {name: float(np.mean([one[name]["AP"] for one in sets.values()])) for name in next(iter(sets.values()))}
+    best = max(means, key=means.__getitem__)
+    pairs = [f"{100 * one[best]['AP']:.1f} / {100 * one[best]['FPR95']:.1f}" for one in sets.values()]
+    return [f"`{run['experiment']}`", f"`{best}`", *pairs, f"{100 * means[best]:.1f}", f"{100 * run['mIoU']:.1f}"]
+
+
+if __name__ == "__main__":
+    main()
