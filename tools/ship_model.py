@@ -82,18 +82,27 @@ def _facts(facts: ModelFacts, results: dict[str, ClosedSetResult]) -> ModelFacts
 
 
 def command(settings: TrainingSettings) -> str:
-    """Return the command that trains such a model, with CAMVID and ENCODER in place of this machine's paths."""
-    words = ["strays", "train", settings.recipe, "--network", settings.network]
-    for spec in settings.data:
-        name, _, value = spec.partition("=")
-        words += ["--data", f"{name}={value if value.isdecimal() else name.upper()}"]
-    if settings.encoder_weights is not None:
-        words += ["--encoder-weights", "mobilenet_v2_imagenet.pth"]
-    defaults = TrainingSettings(data=settings.data)
-    for name in ("epochs", "batch", "encoder_rate", "learning_rate", "seed"):
-        if getattr(settings, name) != getattr(defaults, name):
-            words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
+    """Return the command that trains such a model, with names in capitals in place of this machine's paths."""
+    words = ["strays", "train", settings.recipe]
+    usual = TrainingSettings(recipe=settings.recipe, init=settings.init, data=settings.data)
+    for name, value in settings:
+        if name == "recipe" or (name != "data" and value == getattr(usual, name)):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        for one in value if name in ("data", "negatives") else (value,):
+            words += [option, _word(one)]
     return shlex.join([*words, "--out", "RUN"])
+
+
+def _word(value: object) -> str:
+    """Return a setting as it is typed."""
+    if isinstance(value, tuple):
+        return ("x" if all(isinstance(one, int) for one in value) else ",").join(map(str, value))
+    kind, _, source = str(value).rpartition("=")
+    path = Path(source)
+    if not path.is_absolute() and path.parts[:1] != ("..",):
+        return str(value)
+    return f"{kind}={path.name.upper()}" if kind else path.name
 
 
 if __name__ == "__main__":
