@@ -1,10 +1,14 @@
 """A tiny data set in CamVid's layout, in which every class has its own colour."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from strays.training import TrainingSettings
+from strays.training.loop import Trainer
 
 SIZE = (40, 72)
 CLASSES = 11
@@ -45,3 +49,14 @@ def cutouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(random.integers(0, 256, (60, 64, 3)).astype(np.uint8)).save(folder / f"images/{index}.png")
         Image.fromarray(mask).save(folder / f"masks/{index}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def settings(camvid: Path) -> Callable[..., TrainingSettings]:
+    given = {"data": (f"camvid={camvid}",), "network": "swiftnet-mnv2", "epochs": 2, "batch": 2, "crop": (32, 64)}
+    return lambda **changes: TrainingSettings.model_validate({**given, "precision": "float32", **changes})
+
+
+@pytest.fixture
+def trainer(settings: Callable[..., TrainingSettings], tmp_path: Path) -> Callable[..., Trainer]:
+    return lambda **changes: Trainer(settings(**changes), tmp_path, device="cpu")
