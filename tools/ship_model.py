@@ -84,9 +84,9 @@ def _facts(facts: ModelFacts, results: dict[str, ClosedSetResult]) -> ModelFacts
 def command(settings: TrainingSettings) -> str:
     """Return the command that trains such a model, with names in capitals in place of this machine's paths."""
     words = ["strays", "train", settings.recipe]
-    usual = TrainingSettings(recipe=settings.recipe, init=settings.init, data=settings.data)
+    usual = TrainingSettings(recipe=settings.recipe, data=(), init=settings.init and "default")
     for name, value in settings:
-        if name == "recipe" or (name != "data" and value == getattr(usual, name)):
+        if name == "recipe" or (value == getattr(usual, name) and name != "init") or value is None:
             continue
         option = f"--{name.replace('_', '-')}"
         for one in value if name in ("data", "negatives") else (value,):
