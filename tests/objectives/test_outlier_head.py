@@ -61,8 +61,8 @@ def pixelwise(logits: Tensor, targets: NDArray[np.int64], weights: NDArray[np.fl
     return sum(weights[k] * surprise[n, k, y, x] for n, k, y, x in pixels) / mass if pixels else 0.0
 
 
-def cellwise(logits: Tensor, targets: NDArray[np.int64]) -> float:
-    """The mean over all cells, fewer than half of whose pixels are ignored, of a cross-entropy with their histogram."""
+def cellwise(logits: Tensor, targets: NDArray[np.int64]) -> list[float]:
+    """For all cells, fewer than half of whose pixels are ignored, the cross-entropy with their histogram."""
     surprise = -log_softmax(logits.double().numpy(), axis=1)
     images, classes, rows, columns = logits.shape
     tall, wide = targets.shape[1] // rows, targets.shape[2] // columns
@@ -72,6 +72,12 @@ def cellwise(logits: Tensor, targets: NDArray[np.int64]) -> float:
         known = [k for k in block if k < classes]
         if len(block) - len(known) < len(block) / 2:
             losses.append(sum(surprise[n, k, i, j] for k in known) / len(known))
+    return losses
+
+
+def mean_over_cells(maps: list[Tensor], targets: NDArray[np.int64]) -> float:
+    """The mean over the cells of all maps, so that fine maps weigh more than coarse ones."""
+    losses = [loss for one in maps for loss in cellwise(one, targets)]
     return sum(losses) / len(losses) if losses else 0.0
 
 
@@ -93,10 +99,8 @@ def reference(batch: Batch, outlier: float = 0.2, auxiliary: float = 0.4) -> dic
     terms = {
         "cross_entropy": (1 - auxiliary) * pixelwise(batch["logits"], classes),
         "outlier": outlier * (1 - auxiliary) * pixelwise(batch["outlier_logits"], outliers),
-        "auxiliary": auxiliary * np.mean([cellwise(one, classes) for one in batch["auxiliary_logits"]]),
-        "outlier_auxiliary": outlier
-        * auxiliary
-        * np.mean([cellwise(one, outliers) for one in batch["auxiliary_outlier_logits"]]),
+        "auxiliary": auxiliary * mean_over_cells(batch["auxiliary_logits"], classes),
+        "outlier_auxiliary": outlier * auxiliary * mean_over_cells(batch["auxiliary_outlier_logits"], outliers),
     }
     return {**terms, "total": sum(terms.values())}
 
@@ -117,8 +121,8 @@ def test_the_default_weights_are_those_of_the_code(batch: Make) -> None:
     given = batch()
     classes, outliers = targets_of(given)
     by_hand = 0.6 * pixelwise(given["logits"], classes) + 0.2 * 0.6 * pixelwise(given["outlier_logits"], outliers)
-    by_hand += 0.4 * np.mean([cellwise(one, classes) for one in given["auxiliary_logits"]])
-    by_hand += 0.2 * 0.4 * np.mean([cellwise(one, outliers) for one in given["auxiliary_outlier_logits"]])
+    by_hand += 0.4 * mean_over_cells(given["auxiliary_logits"], classes)
+    by_hand += 0.2 * 0.4 * mean_over_cells(given["auxiliary_outlier_logits"], outliers)
     assert float(outlier_head_loss(**given)["total"]) == pytest.approx(by_hand, rel=1e-9)
 
 
@@ -359,3 +363,26 @@ def test_bad_input(batch: Make, change: dict[str, object], message: str) -> None
 def test_a_map_and_labels_of_different_batches_are_refused() -> None:
     with pytest.raises(InputError, match=r"expected auxiliary logits \(N, K, h, w\) and labels \(N, H, W\)"):
         soft_cross_entropy(torch.zeros(2, 3, 4, 4), torch.zeros(1, 8, 8))
+
+
+def test_a_map_weighs_as_much_as_it_has_cells(batch: Make) -> None:
+    """The coarse map has no cell that counts: it does not pull the mean of the fine one towards 0."""
+    given = batch()
+    given["labels"] = torch.full_like(given["labels"], IGNORE)
+    given["labels"][:, :2, :2] = 1
+    given["mask"] = torch.zeros_like(given["mask"])
+    classes = given["logits"].shape[1]
+    flat = [torch.zeros(2, classes, *size, dtype=torch.float64) for size in ((1, 1), (8, 12))]
+    given |= {"auxiliary_logits": flat, "auxiliary_outlier_logits": []}
+    assert float(outlier_head_loss(**given)["auxiliary"]) == pytest.approx(0.4 * np.log(classes), rel=1e-9)
+
+
+def test_an_impossible_class_that_no_cell_has_is_no_matter() -> None:
+    logits = torch.tensor([0.5, -torch.inf, 1.0]).view(1, 3, 1, 1).requires_grad_()
+    labels = torch.tensor([[[0, 2], [0, 0]]])
+    loss = soft_cross_entropy(logits, labels)
+    loss.backward()
+    expected = -(0.75 * log_softmax([0.5, 1.0])[0] + 0.25 * log_softmax([0.5, 1.0])[1])
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

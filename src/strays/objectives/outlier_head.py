@@ -12,9 +12,10 @@ from strays.objectives.inputs import (
     checked_targets,
     checked_weights,
     labelled_pixels,
-    masked_mean,
     mean_cross_entropy,
+    mean_of,
     negative_pixels,
+    pixels,
     summed,
 )
 from strays.taxonomy import IGNORE
@@ -36,9 +37,10 @@ def outlier_head_loss(
     """Return the loss of a network with an outlier head under the names of its terms and ``total``.
 
     With a = ``auxiliary_weight`` and o = ``outlier_weight`` it is (1 - a) CE + a AUX of the classes plus
-    o ((1 - a) CE + a AUX) of the outlier head. CE is a mean over pixels, AUX the mean of ``soft_cross_entropy`` over
-    the auxiliary maps. Classes are learnt where there is a label and no negative, outliers as ``outlier_targets``
-    says. A term without any map is left out, and the others keep their weights.
+    o ((1 - a) CE + a AUX) of the outlier head. CE is a mean over pixels, AUX that of ``soft_cross_entropy`` over the
+    cells of all auxiliary maps together, so that fine maps weigh more than coarse ones. Classes are learnt where there
+    is a label and no negative, outliers as ``outlier_targets`` says. A term without any map is left out, and the others
+    keep their weights.
 
     Args:
         logits: (N, K, h, w) class logits; brought to the size of the labels bilinearly (``align_corners=False``).
@@ -79,10 +81,10 @@ def outlier_head_loss(
     }
     if auxiliary_logits:
         maps = [_checked_auxiliary(one, logits) for one in auxiliary_logits]
-        terms["auxiliary"] = auxiliary_weight * _mean_over_maps(maps, classes)
+        terms["auxiliary"] = auxiliary_weight * _mean_over_cells(maps, classes)
     if auxiliary_outlier_logits:
         maps = [checked_outlier_logits(one, labels) for one in auxiliary_outlier_logits]
-        terms["outlier_auxiliary"] = outlier_weight * auxiliary_weight * _mean_over_maps(maps, outliers)
+        terms["outlier_auxiliary"] = outlier_weight * auxiliary_weight * _mean_over_cells(maps, outliers)
     return summed(terms)
 
 
@@ -127,11 +129,7 @@ def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.ndim != 4 or labels.ndim != 3 or len(logits) != len(labels):
         found = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         raise InputError(f"expected auxiliary logits (N, K, h, w) and labels (N, H, W), got {found}")
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    height, width = logits.shape[-2:]
-    shares, counts = label_shares(labels, logits.shape[1], (height, width))
-    surprise = -(shares.to(logits.dtype) * torch.log_softmax(logits, dim=1)).sum(dim=1)
-    return masked_mean(surprise, counts)
+    return mean_of(_cell_surprise(logits, labels))
 
 
 def label_shares(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -180,8 +178,20 @@ def _histograms(values: Tensor, bins: int) -> Tensor:
     return counts.view(*values.shape[:-1], bins)
 
 
-def _mean_over_maps(maps: Sequence[Tensor], targets: Tensor) -> Tensor:
-    return torch.stack([soft_cross_entropy(one, targets) for one in maps]).mean()
+def _mean_over_cells(maps: Sequence[Tensor], targets: Tensor) -> Tensor:
+    """Return the mean over the cells of all maps together: a map counts as much as it has cells."""
+    return mean_of(torch.cat([_cell_surprise(one, targets) for one in maps]))
+
+
+def _cell_surprise(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy (M,) of the M cells of a map that count."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    height, width = logits.shape[-2:]
+    shares, counts = label_shares(labels, logits.shape[1], (height, width))
+    chosen = pixels(shares, counts).to(logits.dtype)
+    # A class that no pixel of a cell has may be impossible there: 0 times infinity is 0.
+    surprise = -pixels(logits, counts).log_softmax(dim=1).where(chosen > 0, 0)
+    return (chosen * surprise).sum(dim=1)
 
 
 def _checked_auxiliary(auxiliary: Tensor, logits: Tensor) -> Tensor:
