@@ -187,7 +187,7 @@ def on_camvid(scorer: Scorer, scenes: Sequence[Scene]) -> Result:
     classes = len(CAMVID)
     for name in scorer.detectors:
         pixels = PixelMetrics()
-        halves = {"even": OpenSetThreshold(downsampling=2), "odd": OpenSetThreshold(downsampling=2)}
+        halves = {half: OpenSetThreshold(exact=True, downsampling=2) for half in ("even", "odd")}
         for number, (scored, scene) in enumerate(zip(found, scenes, strict=True)):
             pixels.update(scored.scores[name], scene.mask)
             halves["odd" if number % 2 else "even"].update(scored.scores[name], scene.mask)

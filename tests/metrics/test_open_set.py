@@ -295,6 +295,24 @@ def test_streaming_float32_is_within_a_key(offset):
         assert np.mean(scores[mask == 1] >= streamed) > 0.95
 
 
+def test_streaming_float32_takes_every_score_whatever_is_asked():
+    """Anomalies far above the inliers: dropping counts per key would move the threshold by a tenth."""
+    rng = np.random.default_rng(0)
+    scores = np.r_[rng.normal(size=20_000), rng.normal(6, 1, 2_000)].astype(np.float32)
+    mask = np.repeat(np.uint8([0, 1]), [20_000, 2_000])
+    every, corners = (first_above(scores, mask, 0.95, drop) for drop in (False, True))
+    assert every - corners > 0.1
+    assert OpenSetThreshold().update(scores, mask).compute() == pytest.approx(every, rel=2.0**-13)
+    assert OpenSetThreshold(exact=True).update(scores, mask).compute() == corners
+
+
+def test_turned_maps_are_downsampled_too():
+    scores, mask = (one.reshape(2, 6, 8) for one in pixels(0, 94, share=0.5))
+    turned = OpenSetThreshold(downsampling=2).update(scores[:, ::-1, ::-1], mask[:, ::-1, ::-1]).compute()
+    copied = OpenSetThreshold(downsampling=2).update(scores[:, ::-1, ::-1].copy(), mask[:, ::-1, ::-1].copy())
+    assert turned == copied.compute()
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_threshold_in_parts_stored_and_from_pixel_metrics(exact):
     scores, mask = pixels(5, 1000)

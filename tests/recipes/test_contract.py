@@ -125,9 +125,11 @@ def test_nothing_is_modified(recipe: Recipe, outputs: TrainingOutputs, labels: T
     assert all(torch.equal(one, other) for one, other in zip(given, before, strict=True))
 
 
-def test_calibrating_leaves_all_there_is_to_know_in_the_state(recipe: Recipe, outputs: TrainingOutputs) -> None:
+def test_calibrating_leaves_all_there_is_to_know_in_the_state(
+    recipe: Recipe, outputs: TrainingOutputs, labels: Tensor, mask: Tensor
+) -> None:
     other = build(next(name for name in NAMES if RECIPES[name] is type(recipe)))
-    recipe.calibrate(iter([outputs]))
+    recipe.calibrate(iter([(outputs, labels, mask)]))
     state = recipe.state_dict()
     assert "class_weights" in state
     other.load_state_dict(state)

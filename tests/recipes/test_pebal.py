@@ -41,15 +41,25 @@ def values_of(terms: Any) -> dict[str, float]:
     return {name: float(value) for name, value in terms.items()}
 
 
+def crops_of(outputs: TrainingOutputs) -> tuple[TrainingOutputs, Tensor, Tensor]:
+    """Crops without negatives, some of whose pixels are void and some beyond the scene."""
+    images, _, *size = outputs["logits"].shape
+    labels = torch.randint(0, CLASSES, (images, *size), generator=torch.Generator().manual_seed(7)).to(torch.uint8)
+    labels[:, 0], labels[:, -1] = 255, 255
+    mask = torch.zeros_like(labels)
+    mask[:, -1] = 255
+    return outputs, labels, mask
+
+
 def mean_energy(*outputs: TrainingOutputs) -> float:
-    """The mean over all pixels of all batches, without the channel of abstention."""
-    energies = [-logsumexp(one["logits"][:, :CLASSES].double().numpy(), axis=1).ravel() for one in outputs]
+    """The mean over all labelled pixels of all batches, without the channel of abstention."""
+    energies = [-logsumexp(one["logits"][:, :CLASSES, 1:-1].double().numpy(), axis=1).ravel() for one in outputs]
     return float(np.concatenate(energies).mean())
 
 
 def test_fixed_margins_give_the_published_loss(labels: Tensor, mask: Tensor) -> None:
     recipe = Pebal(void=CLASSES, margins="fixed")
-    recipe.calibrate([outputs_of(5)])
+    recipe.calibrate([crops_of(outputs_of(5))])
     outputs = outputs_of(0)
     assert values_of(recipe.losses(outputs, labels, mask)) == values_of(pebal_loss(outputs["logits"], labels, mask))
 
@@ -59,10 +69,10 @@ def test_before_it_is_calibrated_energies_are_taken_as_they_are(labels: Tensor, 
     assert values_of(found) == values_of(pebal_loss(outputs_of(0)["logits"], labels, mask))
 
 
-def test_the_mean_energy_of_inlier_crops_is_measured() -> None:
+def test_the_mean_energy_of_labelled_pixels_is_measured() -> None:
     recipe = Pebal(void=CLASSES)
     outputs = [outputs_of(2), outputs_of(3, (4, 5)), outputs_of(4, images=1)]
-    recipe.calibrate(iter(outputs))
+    recipe.calibrate(map(crops_of, outputs))
     assert recipe.inlier_energy.shape == ()
     assert float(recipe.inlier_energy) == pytest.approx(mean_energy(*outputs), rel=1e-6)
 
@@ -70,7 +80,7 @@ def test_the_mean_energy_of_inlier_crops_is_measured() -> None:
 def test_calibrated_margins_move_with_the_network(labels: Tensor, mask: Tensor) -> None:
     """The hinges stand at the mean energy and 6 above; the penalty is that of a network with a mean of -12."""
     recipe, outputs = Pebal(void=CLASSES), outputs_of(0)
-    recipe.calibrate([outputs_of(2)])
+    recipe.calibrate([crops_of(outputs_of(2))])
     mean = mean_energy(outputs_of(2))
     found = values_of(recipe.losses(outputs, labels, mask))
     hinges = values_of(pebal_loss(outputs["logits"], labels, mask, mean, mean + 6))
@@ -85,14 +95,14 @@ def test_a_network_with_other_energies_is_trained_alike(labels: Tensor, mask: Te
     found = []
     for constant in (0.0, offset):
         recipe = Pebal(void=CLASSES)
-        recipe.calibrate([{"logits": outputs_of(2)["logits"] + constant}])
+        recipe.calibrate([crops_of({"logits": outputs_of(2)["logits"] + constant})])
         found.append(values_of(recipe.losses({"logits": outputs_of(0)["logits"] + constant}, labels, mask)))
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 def test_what_was_measured_survives_a_restart(labels: Tensor, mask: Tensor) -> None:
     recipe, other = Pebal(void=CLASSES), Pebal(void=CLASSES)
-    recipe.calibrate([outputs_of(2)])
+    recipe.calibrate([crops_of(outputs_of(2))])
     other.load_state_dict(recipe.state_dict())
     outputs = outputs_of(0)
     assert values_of(other.losses(outputs, labels, mask)) == values_of(recipe.losses(outputs, labels, mask))
@@ -100,8 +110,8 @@ def test_what_was_measured_survives_a_restart(labels: Tensor, mask: Tensor) -> N
 
 @pytest.mark.parametrize("outputs", [[], [{"logits": torch.full((1, CLASSES + 1, 4, 4), torch.nan)}]])
 def test_nothing_to_calibrate_on_is_an_error(outputs: list[TrainingOutputs]) -> None:
-    with pytest.raises(InputError, match="needs inlier crops with finite energies"):
-        Pebal(void=CLASSES).calibrate(outputs)
+    with pytest.raises(InputError, match="needs labelled pixels with finite energies"):
+        Pebal(void=CLASSES).calibrate(map(crops_of, outputs))
 
 
 def test_class_weights_and_options_reach_the_loss(labels: Tensor, mask: Tensor) -> None:
@@ -162,7 +172,7 @@ def test_a_network_learns_to_tell_negatives_by_their_energy() -> None:
     images[:2, 0, 4:12, 4:12] = 1
     labels[mask == 1] = 255
     recipe = Pebal(void=2)
-    recipe.calibrate([{"logits": network(images[2:])}])
+    recipe.calibrate([({"logits": network(images[2:])}, labels[2:], mask[2:])])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()

@@ -220,7 +220,9 @@ class OpenSetThreshold:
         tpr: the share of the anomalies, in (0, 1).
         exact: keep every score instead of counts per key.
         drop_intermediate: pass over points between two equal steps of the curve, as ``roc_curve`` does by default and
-            so the authors: where anomalies alone follow each other, the last of them counts. False takes every score.
+            so the authors: where anomalies alone follow each other, the last of them counts. False takes every score,
+            and so do float32 scores per key, whose steps inside a key are not known: a detector that sets most
+            anomalies apart then gets a slightly higher threshold than with ``exact=True``.
         downsampling: read maps at 1 / this of their size, scores bilinearly and masks by nearest neighbour, before
             ignored pixels are left out; 2 in the authors' evaluation on StreetHazards.
 
@@ -286,7 +288,8 @@ class OpenSetThreshold:
                 f"{pixels[ANOMALY]} anomaly and {pixels[INLIER]} inlier pixels: estimate it on images that have both"
             )
         ranked = self._store.ranked()
-        kept = _corners(ranked.counts) if self.settings.drop_intermediate else np.arange(ranked.counts.tps.size)
+        drops = self.settings.drop_intermediate and bool(ranked.tied.all())
+        kept = _corners(ranked.counts) if drops else np.arange(ranked.counts.tps.size)
         return _score_at(ranked, int(kept[np.searchsorted(ranked.counts.tpr[kept], self.settings.tpr, "right")]))
 
     def state(self) -> State:
@@ -402,7 +405,7 @@ class _ThresholdSettings:
     def __post_init__(self) -> None:
         if not 0 < self.tpr < 1:
             raise InputError(f"expected a true-positive rate in (0, 1), got {self.tpr}: write 95 % as 0.95")
-        if self.downsampling < 1:
+        if not isinstance(self.downsampling, int) or self.downsampling < 1:
             raise InputError(f"expected a whole factor of down-sampling from 1 up, got {self.downsampling}")
 
 
@@ -440,7 +443,8 @@ def _downsampled(pixels: Pixels, shape: tuple[int, ...], factor: int) -> Pixels:
         raise InputError(f"expected maps (..., H, W) of at least {factor} x {factor} to down-sample, got {shape}")
     height, width = (side // factor for side in shape[-2:])
     inside = (..., slice(height * factor), slice(width * factor))
-    scores = torch.tensor(pixels.scores.reshape(shape)[inside]).reshape(1, -1, height * factor, width * factor)
+    seen = np.ascontiguousarray(pixels.scores.reshape(shape)[inside])  # PyTorch takes no negative strides
+    scores = torch.tensor(seen).reshape(1, -1, height * factor, width * factor)
     small = resize_maps(scores if scores.dtype == torch.float64 else scores.float(), (height, width)).numpy()
     mask = pixels.mask.reshape(shape)[inside][..., ::factor, ::factor]
     return Pixels(small.reshape(-1), mask.reshape(-1), half=False)

@@ -46,10 +46,13 @@ class Recipe(nn.Module, ABC):
         """Return the parameters that tell this recipe from another of its class."""
         return {}
 
-    def calibrate(self, outputs: Iterable[TrainingOutputs]) -> None:
-        """Look once at what the network makes of inlier crops before it is trained; nothing to do by default.
+    def calibrate(self, batches: Iterable[tuple[TrainingOutputs, Tensor, Tensor]]) -> None:
+        """Look once at what the network makes of crops without negatives before it is trained; by default do nothing.
 
         What is learnt is kept in buffers, so that a run that is continued knows it.
+
+        Args:
+            batches: what ``losses`` takes: outputs, labels and mask.
         """
 
     @abstractmethod

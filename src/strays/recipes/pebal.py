@@ -15,7 +15,7 @@ from strays.detectors.reported import reported
 from strays.errors import InputError
 from strays.networks.base import TrainingOutputs
 from strays.networks.extended import Extension
-from strays.objectives.inputs import at_labels
+from strays.objectives.inputs import at_labels, inlier_pixels
 from strays.objectives.pebal import OutlierAbstention, Smoothness, Sparsity, pebal_loss
 from strays.recipes.base import Recipe, register_recipe
 from strays.specs import Value
@@ -42,9 +42,9 @@ class Pebal(Recipe):
     Args:
         class_weights: (K,) weights of the classes, or None.
         void: K, the index of the channel for abstention, or None.
-        margins: ``calibrated`` measures energies from an origin of their own, such that the mean energy of inlier
-            crops, before the network is trained, is m_in; ``fixed`` takes them as they are, which fits networks with
-            energies of about -20 to -10.
+        margins: ``calibrated`` measures energies from an origin of their own, such that the mean energy of labelled
+            pixels of the scenes, before the network is trained, is m_in; ``fixed`` takes them as they are, which fits
+            networks with energies of about -20 to -10.
         m_in, m_out: the margins of the energies of inliers and of negatives, m_in < m_out.
         detach_penalty, blur_penalty, outlier_abstention, smoothness, sparsity: see ``pebal_loss``.
         outlier_weight, energy_weight, sparsity_weight, smoothness_weight: see ``pebal_loss``.
@@ -128,19 +128,22 @@ class Pebal(Recipe):
         return {"margins": self.margins, "m_in": self.m_in, "m_out": self.m_out, **self.loss.keywords}
 
     @torch.no_grad()
-    def calibrate(self, outputs: Iterable[TrainingOutputs]) -> None:
-        """Keep the mean energy of inlier crops, where the margins are calibrated.
+    def calibrate(self, batches: Iterable[tuple[TrainingOutputs, Tensor, Tensor]]) -> None:
+        """Keep the mean energy of labelled pixels of the scenes, where the margins are calibrated.
 
         Raises:
-            InputError: if there are no crops, or their energies are not finite.
+            InputError: if there is no such pixel, or their energies are not finite.
         """
         if self.margins == "fixed":
             return
-        energies = [energy(one["logits"][:, :-1].double()).flatten() for one in outputs]
+        energies = [
+            energy(at_labels(outputs["logits"][:, :-1], labels).double())[inlier_pixels(labels, mask)]
+            for outputs, labels, mask in batches
+        ]
         mean = torch.cat(energies).mean() if energies else self.inlier_energy * torch.nan
         if not mean.isfinite():
             raise InputError(
-                "margins=calibrated needs inlier crops with finite energies, and there are none: check data and "
+                "margins=calibrated needs labelled pixels with finite energies, and there are none: check data and "
                 "weights, or take margins=fixed"
             )
         self.inlier_energy.copy_(mean)

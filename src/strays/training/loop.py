@@ -166,9 +166,12 @@ class Trainer:
         crops = Crops(self.scenes, self.settings)
         steps = min(_CALIBRATION_BATCHES, self.steps_per_epoch)
         network = self.network.eval()
-        batches = crop_batches(crops, 0, steps)
-        outputs = (cast(TrainingOutputs, network.outputs(self._pixels(batch))) for batch in batches)
-        self.recipe.calibrate(outputs)
+        device = self.accelerator.device
+        batches = (
+            (cast(TrainingOutputs, network.outputs(self._pixels(one))), one.labels.to(device), one.mask.to(device))
+            for one in crop_batches(crops, 0, steps)
+        )
+        self.recipe.calibrate(batches)
 
     def run(
         self, listener: Listener | None, workers: int = 0, checkpoint_seconds: float = 300, validate_every: int = 1
