@@ -1,5 +1,6 @@
 """Scores of stochastic passes against float64 loops over samples and pairs, and the detector that collects them."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -342,3 +343,32 @@ def test_only_what_comes_after_dropout_is_computed_in_every_pass() -> None:
         expected = build_detector(name)(replace(prediction, samples=whole))
         assert torch.equal(build_detector(f"{name}:samples=5")(prediction), expected)
     assert calls == {"first": 1, "last": 10}
+
+
+def test_the_pairs_of_prior_networks() -> None:
+    """Their loop over pairs adds 1e-10 inside both logarithms, and sums."""
+    logits = 12 * torch.randn(4, 2, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p = logits.softmax(dim=2).numpy()
+    expected = np.zeros((2, 3))
+    for one, other in itertools.product(p, p):
+        expected += (one * (np.log(one + 1e-10) - np.log(other + 1e-10))).sum(axis=1)
+    found = expected_pairwise_kl(torch.from_numpy(p), pairs="sum", epsilon=1e-10)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+    assert not np.allclose(found, expected_pairwise_kl(torch.from_numpy(p), pairs="sum"), rtol=0.01)
+    with pytest.raises(InputError, match="epsilon is -1, expected 0 or more"):
+        expected_pairwise_kl(torch.from_numpy(p), epsilon=-1)
+
+
+@pytest.mark.parametrize(
+    "score", [predictive_entropy, expected_entropy, mutual_information, expected_pairwise_kl, sample_variation]
+)
+def test_scores_of_samples_have_a_gradient(score: Callable[[Tensor], Tensor]) -> None:
+    logits = torch.randn(3, 2, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda one: score(one.softmax(dim=2)), (logits,))
+
+
+def test_an_impossible_class_leaves_the_gradient_of_the_entropy_finite() -> None:
+    p = torch.tensor([[[0.25, 0.75, 0.0]], [[0.5, 0.5, 0.0]]], dtype=torch.float64, requires_grad=True)
+    expected_entropy(p).sum().backward()
+    assert p.grad is not None
+    assert p.grad.isfinite().all()

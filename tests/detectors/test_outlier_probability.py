@@ -115,3 +115,17 @@ def test_the_function_takes_two_channels(channels: int) -> None:
 def test_the_temperature_is_above_zero(name: str, temperature: str) -> None:
     with pytest.raises(InputError, match="expected a temperature above 0"):
         build_detector(f"{name}:temperature={temperature}")
+
+
+@pytest.mark.parametrize(
+    ("shape", "other"),
+    [
+        ((2, 5, 4, 4), (2, 2, 1, 1)),
+        ((1, 5, 4, 4), (3, 2, 4, 4)),
+        ((2, 5, 4, 4), (2, 2, 8, 8)),
+        ((2, 5, 4, 4), (2, 2, 4)),
+    ],
+)
+def test_logits_of_two_sizes_are_refused(shape: tuple[int, ...], other: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"beside the class logits, got .*: bring both to one size"):
+        outlier_probability_msp(torch.zeros(shape), torch.zeros(other))

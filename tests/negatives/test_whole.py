@@ -5,6 +5,8 @@ import pytest
 from scipy import stats
 
 from strays.errors import InputError
+from strays.negatives.objects import Objects
+from strays.negatives.sources import Instance, InstanceImage
 from strays.negatives.whole import Whole
 
 
@@ -79,3 +81,18 @@ def test_the_same_seed_gives_the_same_bytes(source, picture) -> None:
     first, again, other = (kind.sample(np.random.default_rng(seed), (30, 30)) for seed in (1, 1, 2))
     assert first.image.tobytes() == again.image.tobytes() != other.image.tobytes()
     assert first.mask.tobytes() == again.mask.tobytes()
+
+
+def test_stuff_is_no_object(source, picture, patch) -> None:
+    """Sky and road around a dog: only the dog is a negative, of a whole image and where things are cut out."""
+    seen = picture((20, 20), (2, 3, 4, 5, "dog"))
+    sky = Instance("sky-other", np.ones((20, 20), bool), stuff=True)
+    folder = source(InstanceImage(seen.image, (sky, *seen.instances)), InstanceImage(seen.image, (sky,)))
+    cuts = (
+        Whole(folder, exclude="none", flip=False),
+        *(Objects(folder, cut=cut, side="none") for cut in ("union", "instance")),
+    )
+    for kind in cuts:
+        for seed in range(5):
+            mixed = kind.mix(patch((20, 20)), np.random.default_rng(seed))
+            assert (mixed.mask == 1).sum() == 20

@@ -5,10 +5,9 @@ from torch.nn import functional
 
 from strays.cards import Card, Needs, Published
 from strays.detectors.base import Detector, class_logits, register_detector, upsampled
-from strays.detectors.inputs import outlier_logits_of
+from strays.detectors.inputs import check_outlier_logits, outlier_logits_of
 from strays.detectors.reported import FISHYSCAPES, SMIYC, STREET_HAZARDS, reported
 from strays.detectors.tempered import checked_logits
-from strays.errors import InputError
 from strays.prediction import Prediction
 
 __all__ = ["DenseHybrid", "densehybrid"]
@@ -37,12 +36,7 @@ def densehybrid(logits: Tensor, outlier_logits: Tensor) -> Tensor:
         tensor([-14.0068,  -2.0064])
     """
     logits, outlier_logits = checked_logits(logits, 1.0), checked_logits(outlier_logits, 1.0)
-    expected = (len(logits), 2, *logits.shape[2:])
-    if outlier_logits.shape != expected:
-        found = tuple(outlier_logits.shape)
-        raise InputError(
-            f"expected outlier logits {expected} beside the class logits, got {found}: bring both to one size"
-        )
+    check_outlier_logits(logits, outlier_logits)
     return functional.log_softmax(outlier_logits, dim=1)[:, 1] - logits.logsumexp(dim=1)
 
 

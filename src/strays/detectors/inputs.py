@@ -10,6 +10,7 @@ from strays.errors import InputError
 from strays.prediction import MaskPrediction, Passes, Prediction
 
 __all__ = [
+    "check_outlier_logits",
     "checked_choice",
     "image_of",
     "labels_at",
@@ -101,6 +102,20 @@ def outlier_logits_of(prediction: Prediction, detector: str) -> Tensor:
     if len(shape) != 4 or shape[:2] != (len(prediction.logits), 2):
         raise InputError(f"expected outlier logits ({len(prediction.logits)}, 2, h, w), got {shape}")
     return prediction.outlier_logits
+
+
+def check_outlier_logits(logits: Tensor, outlier_logits: Tensor) -> None:
+    """Refuse outlier logits (N, 2, ...) that are not of the batch and size of class logits (N, K, ...).
+
+    Raises:
+        InputError: if they are not.
+    """
+    expected = (len(logits), 2, *logits.shape[2:])
+    if outlier_logits.shape != expected:
+        found = tuple(outlier_logits.shape)
+        raise InputError(
+            f"expected outlier logits {expected} beside the class logits, got {found}: bring both to one size"
+        )
 
 
 def passes_of(prediction: Prediction, detector: str) -> Passes:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from strays.cards import Card
 from strays.detectors.base import register_detector
-from strays.detectors.reported import STREET_HAZARDS, reported
+from strays.detectors.reported import STREET_HAZARDS_TEMPERED, reported
 from strays.detectors.tempered import TemperedDetector, checked_logits, tempered
 from strays.divergences import jensen_shannon_from_uniform
 
@@ -63,7 +63,7 @@ class JsdToUniform(TemperedDetector):
             "StreetHazards test",
             {"AP": 0.1212, "FPR95": 0.2564, "AUROC": 0.9081},
             network="SwiftNet-RN18 trained with NFlowJS",
-            protocol=STREET_HAZARDS,
+            protocol=STREET_HAZARDS_TEMPERED,
         ),
         notes="The published number belongs to a network trained with the same divergence as a loss.",
     )

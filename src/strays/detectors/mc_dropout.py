@@ -109,10 +109,13 @@ class RunningScore:
     def update(self, log_probabilities: Tensor) -> None:
         """Count one more pass, ln p (N, K, ...)."""
         log_p = log_probabilities.double().clamp(min=NEGLIGIBLE)
-        p = log_p.exp()
+        self.count(log_p.exp(), log_p)
+
+    def count(self, p: Tensor, log_p: Tensor) -> None:
+        """Count one more pass, p and ln p (N, K, ...) in float64."""
         for term in self._kind.terms:
             value = _TERMS[term](p, log_p)
-            self._sums[term] = self._sums[term].add_(value) if self.passes else value
+            self._sums[term] = self._sums[term] + value if self.passes else value
         self.passes += 1
 
     def compute(self) -> Tensor:
@@ -177,19 +180,21 @@ def mutual_information(probabilities: Tensor) -> Tensor:
     return _scored(probabilities, "mutual-information")
 
 
-def expected_pairwise_kl(probabilities: Tensor, pairs: str = "mean") -> Tensor:
+def expected_pairwise_kl(probabilities: Tensor, pairs: str = "mean", epsilon: float = 0.0) -> Tensor:
     """Return the Kullback-Leibler divergence KL(p_i || p_j) over all ordered pairs of samples, i = j included.
 
     Args:
         probabilities: (S, N, K, ...), each adding up to 1 over the K classes, S >= 2.
-        pairs: ``"mean"`` over the S^2 pairs, or their ``"sum"`` as in the code of Prior Networks.
+        pairs: ``"mean"`` over the S^2 pairs, or their ``"sum"``.
+        epsilon: is added to the probabilities in the logarithms, 0 or more. The code of Prior Networks has 1e-10, which
+            limits what a pair can say about a class to 23 nats, and the sum.
 
     Returns:
         (N, ...) of 0 or more, in nats, float32, or float64 for float64 probabilities. A probability of 0 counts as
         exp(-1000).
 
     Raises:
-        InputError: if the shape or ``pairs`` is wrong, or there is only one sample.
+        InputError: if the shape, ``pairs`` or ``epsilon`` is wrong, or there is only one sample.
 
     Source: Malinin and Gales, NeurIPS 2019.
 
@@ -197,7 +202,9 @@ def expected_pairwise_kl(probabilities: Tensor, pairs: str = "mean") -> Tensor:
         >>> expected_pairwise_kl(torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]]]))
         tensor([0.2747])
     """
-    return _scored(probabilities, "pairwise-kl") * _pair_count(pairs, len(probabilities))
+    if not epsilon >= 0:
+        raise InputError(f"epsilon is {epsilon}, expected 0 or more")
+    return _scored(probabilities, "pairwise-kl", epsilon) * _pair_count(pairs, len(probabilities))
 
 
 def sample_variation(probabilities: Tensor) -> Tensor:
@@ -219,13 +226,14 @@ def sample_variation(probabilities: Tensor) -> Tensor:
     return _scored(probabilities, "variation")
 
 
-def _scored(probabilities: Tensor, score: str) -> Tensor:
+def _scored(probabilities: Tensor, score: str, epsilon: float = 0.0) -> Tensor:
     shape = tuple(probabilities.shape)
     if len(shape) < 3:
         raise InputError(f"expected probabilities (S, N, K, ...), got {shape}: one of S samples is (N, K, ...)")
     running = RunningScore(score)
     for one in probabilities:
-        running.update(one.double().log())
+        p = one.double()
+        running.count(p, (p + epsilon).where(p + epsilon > 0, 1).log().where(p + epsilon > 0, NEGLIGIBLE))
     return running.compute().to(torch.float64 if probabilities.dtype == torch.float64 else torch.float32)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from strays.cards import Card, Needs
 from strays.detectors.base import Detector, Settings, register_detector, upsampled
 from strays.detectors.inputs import outlier_logits_of
-from strays.detectors.reported import FISHYSCAPES, STREET_HAZARDS, reported
+from strays.detectors.reported import FISHYSCAPES, STREET_HAZARDS_TEMPERED, reported
 from strays.detectors.tempered import checked_logits, checked_temperature, tempered
 from strays.errors import InputError
 from strays.prediction import Prediction
@@ -81,13 +81,13 @@ class OutlierProbability(Detector):
                 "StreetHazards test",
                 {"AP": 0.2246, "FPR95": 0.3126, "AUROC": 0.9171},
                 "SwiftNet-RN18 trained with ADE20K (OODHead)",
-                STREET_HAZARDS,
+                STREET_HAZARDS_TEMPERED,
             ),
             *reported(
                 "StreetHazards test",
                 {"AP": 0.0383, "FPR95": 0.6912, "AUROC": 0.7003},
                 "SwiftNet-RN18 trained with flow samples (NF-OODHead)",
-                STREET_HAZARDS,
+                STREET_HAZARDS_TEMPERED,
             ),
         ),
         notes="Another paper lists 30.92/22.18 and 84.02/10.34 (AP/FPR95) for a second variant on the two Fishyscapes "

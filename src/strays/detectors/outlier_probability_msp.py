@@ -4,10 +4,10 @@ from torch import Tensor
 
 from strays.cards import Card, Needs
 from strays.detectors.base import class_logits, register_detector, upsampled
-from strays.detectors.inputs import outlier_logits_of
+from strays.detectors.inputs import check_outlier_logits, outlier_logits_of
 from strays.detectors.msp import msp
 from strays.detectors.outlier_probability import OutlierProbability, outlier_probability
-from strays.detectors.reported import STREET_HAZARDS, reported
+from strays.detectors.reported import STREET_HAZARDS_TEMPERED, reported
 from strays.prediction import Prediction
 
 __all__ = ["OutlierProbabilityMsp", "outlier_probability_msp"]
@@ -34,6 +34,7 @@ def outlier_probability_msp(logits: Tensor, outlier_logits: Tensor, temperature:
         >>> outlier_probability_msp(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.zeros(2, 2))
         tensor([0.2500, 0.0055])
     """
+    check_outlier_logits(logits, outlier_logits)
     return outlier_probability(outlier_logits, temperature) * msp(logits, temperature)
 
 
@@ -64,25 +65,25 @@ class OutlierProbabilityMsp(OutlierProbability):
                 "StreetHazards test",
                 {"AP": 0.2252, "FPR95": 0.1906, "AUROC": 0.9354},
                 "SwiftNet-RN18 trained with ADE20K (OODHead)",
-                STREET_HAZARDS,
+                STREET_HAZARDS_TEMPERED,
             ),
             *reported(
                 "StreetHazards test",
                 {"AP": 0.0887, "FPR95": 0.2399, "AUROC": 0.9055},
                 "SwiftNet-RN18 trained with flow samples (NF-OODHead)",
-                STREET_HAZARDS,
+                STREET_HAZARDS_TEMPERED,
             ),
             *reported(
                 "StreetHazards test",
                 {"AP": 0.1708, "FPR95": 0.2194, "AUROC": 0.9213},
                 "SwiftNet-RN18 trained with ADE20K (DenseHybrid)",
-                STREET_HAZARDS,
+                STREET_HAZARDS_TEMPERED,
             ),
             *reported(
                 "StreetHazards test",
                 {"AP": 0.1435, "FPR95": 0.2303, "AUROC": 0.9096},
                 "SwiftNet-RN18 trained with flow samples (NF-Hybrid-LdLx)",
-                STREET_HAZARDS,
+                STREET_HAZARDS_TEMPERED,
             ),
         ),
         notes="The source of the numbers states a temperature of 2 without saying which logits it divides; here it is "

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from strays.cards import Published
 
-__all__ = ["FISHYSCAPES", "SMIYC", "STREET_HAZARDS", "VOID_CHECKPOINTS", "reported"]
+__all__ = ["FISHYSCAPES", "SMIYC", "STREET_HAZARDS", "STREET_HAZARDS_TEMPERED", "VOID_CHECKPOINTS", "reported"]
 
 FISHYSCAPES = "pooled over the hidden test set, as the Fishyscapes leaderboard lists it"
 SMIYC = "SegmentMeIfYouCan leaderboard, snapshot of 2026-04-08; F1* is the mean over sIoU thresholds 0.25 to 0.75"
-STREET_HAZARDS = "temperature 2; the source does not say whether pixels are pooled or images averaged"
+STREET_HAZARDS = "the source does not say whether pixels are pooled or images averaged"
+STREET_HAZARDS_TEMPERED = f"temperature 2; {STREET_HAZARDS}"
 VOID_CHECKPOINTS = "image (bilinear) and mask (nearest) at 512x1024, images without anomaly skipped, pixels pooled"
 
 

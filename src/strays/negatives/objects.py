@@ -56,7 +56,8 @@ class Objects(SourcedNegatives):
 
     Args:
         folder: images with instances.
-        cut: ``instance``, ``union`` or ``rectangle-or-labels``.
+        cut: ``instance``, ``union`` or ``rectangle-or-labels``. Sky, road and other stuff is no object to the first
+            two.
         exclude: exclusion list, by whose classes images are left out; PEBAL has ``meta-ood``.
         min_size: the least height and width of an image in pixels; by default what the list asks for.
         fold: ``train`` leaves every eighth image out, ``val`` takes just those; ``all`` by default.
@@ -148,7 +149,7 @@ class Objects(SourcedNegatives):
             yield from self._windows(random, size)
             return
         for picture in self.drawn(random):
-            large = [one.mask for one in picture.instances if _longer_side(one.mask) >= self.least]
+            large = [one.mask for one in picture.things if _longer_side(one.mask) >= self.least]
             if self.cut == "union" and large:
                 yield cut_out(picture.image, union(large))
             elif large:

@@ -43,7 +43,8 @@ class Whole(SourcedNegatives):
         paper="Entropy Maximization and Meta Classification for Out-of-Distribution Detection in Semantic Segmentation",
         year=2021,
         url="https://arxiv.org/abs/2012.06575",
-        notes="Images too small for the patch are enlarged to cover it, as the authors do below 480 pixels.",
+        notes="Images too small for the patch are enlarged to cover it, as the authors do below 480 pixels. Their code "
+        "gives what surrounds the objects, and images without any, the label 0, which is road; here it counts nowhere.",
     )
 
     def __init__(
@@ -62,14 +63,14 @@ class Whole(SourcedNegatives):
         super().__init__("whole", folder, exclude, min_size, fold)
 
     def sample(self, random: np.random.Generator, size: tuple[int, int]) -> Negative:
-        """Return an image of (h, w) = ``size``: mask 1 on its objects, 255 elsewhere.
+        """Return an image of (h, w) = ``size``: mask 1 on its things, 255 elsewhere.
 
         Raises:
             InputError: if no image that was looked at has an instance.
         """
         for picture in self.drawn(random):
-            if picture.instances:
-                objects = union(one.mask for one in picture.instances)
+            if picture.things:
+                objects = union(one.mask for one in picture.things)
                 box = covering_box((objects.shape[0], objects.shape[1]), size, random.uniform(*self.zoom), random)
                 mask = view_map(np.where(objects, np.uint8(1), np.uint8(IGNORE)), box, size)
                 negative = Negative(view(picture.image, box, size), mask)

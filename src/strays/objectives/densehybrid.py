@@ -9,10 +9,12 @@ from torch.nn import functional
 from strays.errors import InputError
 from strays.objectives.inputs import (
     at_labels,
+    checked_finite,
     checked_outlier_logits,
     checked_targets,
     checked_weights,
     inlier_pixels,
+    labelled_pixels,
     masked_mean,
     mean_cross_entropy,
     mean_of,
@@ -44,7 +46,9 @@ def densehybrid_loss(
     CE is the mean cross-entropy of the labelled pixels. L_x is the mean over negatives of ln p(x) - c, where
     ln p(x) = ln sum_k exp(z_k) is a log-density up to a constant and c, the mean of all class logits of the batch, has
     no gradient and only keeps the value small; it may be negative. L_d is the mean over all pixels of the cross-entropy
-    of the outlier head, whose target is 1 on negatives and 0 elsewhere. All terms are those of the released code.
+    of the outlier head, whose target is 1 on negatives and 0 elsewhere. All terms are those of the released code, which
+    brings logits to full size like this for ladder DenseNets, and with ``align_corners=True`` for DeepLabV3+: give
+    full-size logits for that.
 
     Args:
         logits: (N, K, h, w) class logits; brought to the size of the labels bilinearly (``align_corners=False``).
@@ -57,7 +61,8 @@ def densehybrid_loss(
             posterior_weight E_in[-ln P(in)] + negative_posterior_weight E_out[-ln P(out)]: the paper's bound has the
             weights 1 and beta.
         posterior_void: what pixels with label 255 that are no negatives, and pixels with mask 255, are to L_d:
-            ``inlier`` as in the released code, or ``ignore``.
+            ``inlier`` as in the released code, or ``ignore``. Where nothing in an image is labelled, as in a whole
+            negative image, pixels with mask 255 are ignored in either case: what surrounds an object is no scene then.
         margin: free energy E = -ln p(x) at which a negative is far enough: L_x then is the mean of
             max(0, margin - E)^2, without c. The authors advise it where training is not stable; None = without.
         class_weights: (K,) weights in CE, whose mean is then weighted alike (ours).
@@ -81,6 +86,7 @@ def densehybrid_loss(
     checked_targets(logits, labels, mask)
     checked_outlier_logits(outlier_logits, labels)
     posterior_weight = 10 * beta if posterior_weight is None else posterior_weight
+    checked_finite(margin=margin)
     checked_weights(beta=beta, posterior_weight=posterior_weight, negative_posterior_weight=negative_posterior_weight)
     logits, negative = at_labels(logits, labels), negative_pixels(mask)
     inlier = _inliers(labels, mask, posterior_void)
@@ -97,7 +103,10 @@ def _inliers(labels: Tensor, mask: Tensor, void: PosteriorVoid) -> Tensor:
     """Return which pixels (N, H, W) are inliers to the outlier head."""
     if void not in get_args(PosteriorVoid):
         raise InputError(f"posterior_void is {void!r}, expected one of {', '.join(get_args(PosteriorVoid))}")
-    return ~negative_pixels(mask) if void == "inlier" else inlier_pixels(labels, mask)
+    if void == "ignore":
+        return inlier_pixels(labels, mask)
+    scenes = labelled_pixels(labels).flatten(1).any(dim=1)[:, None, None]
+    return ~negative_pixels(mask) & ((mask == 0) | scenes)
 
 
 def _density(logits: Tensor, negative: Tensor, margin: float | None) -> Tensor:

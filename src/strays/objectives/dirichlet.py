@@ -103,7 +103,7 @@ def dirichlet_divergence(
         along with it, some thousand pixels at a time, and is all that is kept; it cannot be derived again.
 
     Raises:
-        InputError: if the shape is wrong or a parameter out of range.
+        InputError: if a shape is wrong, a label is no class, or a parameter is out of range.
 
     Source: Malinin and Gales, NeurIPS 2018 and 2019.
 
@@ -117,6 +117,8 @@ def dirichlet_divergence(
     divergence = _reverse if checked_direction(direction) == "reverse" else _forward
     extra = 0.0 if labels is None else checked_concentration(concentration)
     targets = torch.zeros(len(logits), dtype=torch.long, device=logits.device) if labels is None else labels.long()
+    if targets.shape != logits.shape[:1] or bool(((targets < 0) | (targets >= logits.shape[1])).any()):
+        raise InputError(f"expected {len(logits)} labels in [0, {logits.shape[1]}), got {tuple(targets.shape)}")
     found = _PixelByPixel.apply(logits, targets, divergence, extra)  # type: ignore[no-untyped-call]
     return cast(Tensor, found)
 

@@ -18,6 +18,7 @@ __all__ = [
     "at_labels",
     "checked_class_weights",
     "checked_direction",
+    "checked_finite",
     "checked_outlier_logits",
     "checked_targets",
     "checked_weights",
@@ -47,18 +48,29 @@ def checked_targets(logits: Tensor, labels: Tensor, mask: Tensor | None = None) 
         mask: (N, H, W) integers, 0, 1 = negative or 255; or None.
 
     Raises:
-        InputError: if a shape differs, or a label is neither a class nor 255.
+        InputError: if a shape differs, a label is neither a class nor 255, or a mask holds another value.
     """
     if logits.ndim != 4 or labels.ndim != 3 or len(logits) != len(labels):
         found = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         raise InputError(f"expected logits (N, K, h, w) and labels (N, H, W), got {found}")
-    if mask is not None and mask.shape != labels.shape:
-        raise InputError(f"expected a mask like the labels {tuple(labels.shape)}, got {tuple(mask.shape)}")
+    if mask is not None:
+        _check_mask(mask, labels)
     strange = labels[(labels != IGNORE) & ((labels < 0) | (labels >= logits.shape[1]))]
     if len(strange):
         raise InputError(
             f"expected labels below {logits.shape[1]}, the number of classes of the logits, or {IGNORE}, got "
             f"{int(strange[0])}: check the labels with strays doctor"
+        )
+
+
+def _check_mask(mask: Tensor, labels: Tensor) -> None:
+    if mask.shape != labels.shape:
+        raise InputError(f"expected a mask like the labels {tuple(labels.shape)}, got {tuple(mask.shape)}")
+    strange = mask[(mask != 0) & (mask != NEGATIVE) & (mask != IGNORE)]
+    if len(strange):
+        raise InputError(
+            f"expected a mask of 0, {NEGATIVE} = negative and {IGNORE}, got {strange[0].item()}: give negatives the "
+            f"value {NEGATIVE}, where authors have 254 with (mask == 254).long()"
         )
 
 
@@ -94,6 +106,17 @@ def checked_weights(**weights: float | None) -> None:
     for name, weight in weights.items():
         if weight is not None and not 0 <= weight < math.inf:
             raise InputError(f"{name} is {weight}, expected a finite number, 0 or more")
+
+
+def checked_finite(**numbers: float | None) -> None:
+    """Raise an error that names the first number that is neither None nor finite.
+
+    Raises:
+        InputError: if there is one.
+    """
+    for name, number in numbers.items():
+        if number is not None and not math.isfinite(number):
+            raise InputError(f"{name} is {number}, expected a finite number")
 
 
 def checked_direction(direction: Direction) -> Direction:

@@ -78,5 +78,7 @@ def _from_uniform(logits: Tensor, direction: Direction) -> Tensor:
     """Return the divergence (M,) between the probabilities of logits (M, K) and the uniform distribution."""
     log_p = torch.log_softmax(logits, dim=1)
     if direction == "reverse":
-        return math.log(logits.shape[1]) + (log_p.exp() * log_p).sum(dim=1)
+        # p ln p is 0 for a class with a logit of minus infinity, and so is its gradient.
+        possible = log_p.where(log_p > -torch.inf, 0)
+        return math.log(logits.shape[1]) + (log_p.exp() * possible).sum(dim=1)
     return -math.log(logits.shape[1]) - log_p.mean(dim=1)

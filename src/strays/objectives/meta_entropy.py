@@ -65,7 +65,7 @@ def meta_entropy_loss(
     inlier, negative = inlier_pixels(labels, mask), negative_pixels(mask)
     in_mean = mean_cross_entropy(logits, labels.long().masked_fill(~inlier, IGNORE), class_weights)
     surprise = -torch.log_softmax(pixels(logits, negative), dim=1).mean(dim=1)
-    shares = [1.0 if separate else one.sum().to(logits) / logits.numel() for one in (inlier, negative)]
+    shares = [1.0 if separate else one.sum().to(logits) / max(1, logits.numel()) for one in (inlier, negative)]
     return summed(
         {"cross_entropy": (1 - alpha) * shares[0] * in_mean, "uniform": alpha * shares[1] * mean_of(surprise)}
     )

@@ -12,9 +12,10 @@ from strays.kernels.gaussian import gaussian_blurred
 from strays.objectives.inputs import (
     at_labels,
     checked_class_weights,
+    checked_finite,
     checked_targets,
     checked_weights,
-    labelled_pixels,
+    inlier_pixels,
     masked_mean,
     mean_of,
     negative_pixels,
@@ -65,12 +66,14 @@ def pebal_loss(
     - ``smoothness``: half the sum of squared differences of E between neighbours, over the whole batch, ignored pixels
       and negatives too.
 
-    The defaults are those of the authors' code; the options are the paper's reading where that is another.
+    The defaults are those of the authors' code; ``detach_penalty``, ``blur_penalty`` and ``outlier_abstention`` offer
+    how the paper reads, ``smoothness`` and ``sparsity`` means and absolute values in the same places.
 
     Args:
         logits: (N, K + 1, h, w), the channel of abstention last; brought to the size of the labels bilinearly.
         labels: (N, H, W) integers, class indices below K, or 255 = ignore.
-        mask: (N, H, W) integers, 1 = negative; what is neither that nor labelled is ignored.
+        mask: (N, H, W) integers, 0 = part of the scene, 1 = negative, 255 = neither; the scene's labelled pixels are
+            inliers, all but these and negatives is ignored.
         m_in: above it the energy of labelled pixels costs something.
         m_out: below it the energy of negatives does.
         class_weights: (K,) weights in the means over labelled pixels of the abstention (ours; the authors have none).
@@ -106,9 +109,10 @@ def pebal_loss(
     power = _chosen("smoothness", smoothness, _POWERS)
     checked_weights(outlier_weight=outlier_weight, energy_weight=energy_weight)
     checked_weights(sparsity_weight=sparsity_weight, smoothness_weight=smoothness_weight)
+    checked_finite(m_in=float(m_in), m_out=float(m_out))
     _check(logits, labels, mask, class_weights)
     logits, negative = at_labels(logits, labels), negative_pixels(mask)
-    inlier = labelled_pixels(labels) & ~negative
+    inlier = inlier_pixels(labels, mask)
     energies = -torch.logsumexp(logits[:, :-1], dim=1)
     log_p = torch.log_softmax(logits, dim=1)
     log_worth = log_p[:, -1] - _penalty(energies, blur_penalty, detach_penalty).log()
@@ -148,7 +152,7 @@ def _inlier_abstention(
     # The logarithm of the sum from those of its parts: no probability is 0 then, whatever the logits are.
     surprise = -torch.logaddexp(log_p.gather(1, targets[:, None])[:, 0], log_worth)
     mixed = negative.flatten(1).any(dim=1)[:, None, None]
-    weight = None if weights is None else weights[targets].to(surprise)
+    weight = None if weights is None else weights.to(surprise)[targets]
     means = [masked_mean(surprise, inlier & images, weight) for images in (~mixed, mixed)]
     return {"abstention_plain": means[0], "abstention_inlier": means[1]}
 
@@ -160,7 +164,7 @@ def _over_classes(log_p: Tensor, log_worth: Tensor, negative: Tensor) -> Tensor:
 
 
 def _of_abstention(log_p: Tensor, log_worth: Tensor, negative: Tensor) -> Tensor:
-    return masked_mean(-torch.logaddexp(log_p[:, -1], log_worth), negative)
+    return masked_mean(-torch.logaddexp(log_p[:, -1], log_worth).clamp(min=_LEAST_LOG_SUM), negative)
 
 
 def _absolute_mean(energies: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from strays.cards import Card, Needs
-from strays.detectors.reported import SMIYC, STREET_HAZARDS, reported
+from strays.detectors.reported import SMIYC, STREET_HAZARDS_TEMPERED, reported
 from strays.networks.base import TrainingOutputs
 from strays.objectives.inputs import checked_weights
 from strays.objectives.jsd import jsd_to_uniform_loss
@@ -45,7 +45,7 @@ class JsdToUniform(Recipe):
                 "StreetHazards test",
                 {"AP": 0.1212, "FPR95": 0.2564, "AUROC": 0.9081, "mIoU": 0.6034, "open mIoU": 0.4294},
                 "SwiftNet-RN18 trained with NFlowJS",
-                STREET_HAZARDS,
+                STREET_HAZARDS_TEMPERED,
             ),
             *reported(
                 "RoadAnomaly21 test",

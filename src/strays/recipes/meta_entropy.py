@@ -47,8 +47,9 @@ class MetaEntropy(Recipe):
         ),
         notes="Start from a network trained on the classes. Published: whole COCO images, a tenth as many as there are "
         "scenes and drawn anew every epoch (--negatives whole=DIR); Adam at a constant 1e-5 that is created anew every "
-        "epoch, 1 epoch, batch 8, crops of 480. Share of negatives and Adam are as published; epochs, learning rate "
-        "and schedule are ours, for small networks and short runs. With objects that are pasted, which cover less, "
+        "epoch, 1 epoch, batch 8, crops of 480; pixels around the objects of a negative count as road, as its label is "
+        "0. Here they count nowhere, a tenth of the crops are negatives, and epochs, learning rate and schedule are "
+        "ours, for small networks and short runs. With objects that are pasted, which cover less, "
         "a negative_share of 1 comes nearer to the published balance. The loss is that of the released code, divided "
         "by all entries of the logits. Class weights are our addition.",
     )

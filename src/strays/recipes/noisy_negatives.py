@@ -29,8 +29,8 @@ class NoisyNegatives(OutlierHead):
             "Image and Vision Computing 2022",
             "year": 2022,
             "url": "https://arxiv.org/abs/2101.09193",
-            "notes": "Meant for negatives of the kind patches, which gives boxes of 0.1 to 10 % of the area and whole "
-            "images; objective and settings are those of outlier-head.",
+            "notes": "Meant for negatives of the kind patches, which gives boxes of 0.1 to 10 % of the crop"
+            " and whole images; objective and settings are those of outlier-head.",
             "published": (
                 *reported("Fishyscapes Lost & Found test", {"AP": 0.3131, "FPR95": 0.1902}, _LADDER, FISHYSCAPES),
                 *reported("Fishyscapes Static test", {"AP": 0.9676, "FPR95": 0.0029}, _LADDER, FISHYSCAPES),

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from strays.cards import Card, Needs
-from strays.detectors.reported import STREET_HAZARDS, reported
+from strays.detectors.reported import STREET_HAZARDS_TEMPERED, reported
 from strays.networks.base import TrainingOutputs
 from strays.networks.extended import Extension
 from strays.objectives.outlier_head import outlier_head_loss
@@ -43,13 +43,15 @@ class OutlierHead(Recipe):
             "StreetHazards test",
             {"AP": 0.2252, "FPR95": 0.1906, "AUROC": 0.9354, "mIoU": 0.5851, "open mIoU": 0.4013},
             "SwiftNet-RN18 trained with ADE20K (OODHead)",
-            STREET_HAZARDS,
+            STREET_HAZARDS_TEMPERED,
         ),
-        notes="Takes objects or patches as negatives. The weights of the terms and Adam are those of the released "
-        "code, where every crop holds a negative. That code leaves the last layers of the outlier and auxiliary heads "
-        "out of the optimiser; here they are trained. One auxiliary head per tap gives class and outlier logits, and "
+        notes="Takes objects or patches as negatives. The weights of the terms are those of the released code, where "
+        "every crop holds a negative; its Adam has amsgrad, eps 1e-5 and a cosine by epochs to 1e-10, ours the "
+        "settings of the other recipes. That code leaves the last layers of the outlier and auxiliary heads out of the "
+        "optimiser; here they are trained. One auxiliary head per tap gives class and outlier logits, and "
         "class weights are our addition, as is the tenfold rate of the new heads where training starts from a network "
-        "that knows its classes. Published with SwiftNet as OODHead: outlier_weight 1 and no auxiliary terms.",
+        "that knows its classes. OODHead is published with SwiftNet, outlier_weight=1 and "
+        "auxiliary_weight=0; void is an inlier to its outlier head.",
     )
     detector = "outlier-probability-msp"
     extension = Extension(outlier_head=True, auxiliary=True)

@@ -67,10 +67,11 @@ class Pebal(Recipe):
         ),
         notes="The loss is that of the released code. Published training: the last decoder block only (the statistics "
         "of the other batch norms moving along), Adam at 1e-5 without weight decay, poly schedule, 40 epochs of 2975 "
-        "images and 297 with objects of COCO, batches of 8, crops of 900 x 900. Ours: energies calibrated to the "
-        "network (margins=fixed takes them as they are), class weights in the abstention of inliers, half of the crops "
-        "with negatives, and a rate for runs of minutes. The smoothness is a sum over the batch: it grows with the "
-        "crops.",
+        "images and 297 with objects of COCO, batches of 8, crops of 900 x 900, no warm-up and no clipping. Ours: "
+        "energies calibrated to the network (margins=fixed takes them as they are), class weights in the abstention of "
+        "inliers, half of the crops with negatives, all blocks (--trained names some), and a rate for runs of minutes. "
+        "The smoothness is a sum and the sparsity a norm over the batch: they grow with the crops, and shrink where "
+        "--accumulate or several processes part a batch.",
     )
     detector = "pebal"
     extension = Extension(extra_channel=True)

@@ -46,7 +46,8 @@ class VoidClass(Recipe):
         ),
         notes="The published networks learnt from the void pixels of Cityscapes (--negatives void). Their training "
         "code is not public: the loss is our reading, one mean over pixels with a class and negatives. Other kinds of "
-        "negatives may be added. The own vehicle and image borders are never negatives, as they would teach a place. "
+        "negatives may be added. The own vehicle and image borders are no negatives where the data say what is that "
+        "(Cityscapes with its labelIds), as they would teach a place. "
         "Start from a network trained on the classes; epochs and learning rate are ours, for small networks and short "
         "runs. Class weights are our addition.",
     )

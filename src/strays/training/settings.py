@@ -36,13 +36,14 @@ class TrainingSettings(BaseModel):
         seed: decides initial weights, order, crops, negatives and colours.
         epochs: passes over all training scenes.
         batch: crops per step, of all processes together.
-        accumulate: parts that a step's crops are computed in, one after the other, to save memory.
+        accumulate: parts that a step's crops are computed in, one after the other, to save memory. A loss is then the
+            mean over the parts: a term whose pixels only some of them have counts less, as with several processes.
         crop: (H, W) of a crop.
         scale: range of the random zoom.
         colour: strength of the random brightness, contrast, saturation, hue, gamma and blur, in [0, 3]; 0 = none.
         style: probability that a crop gets the colour statistics of another one of its batch, by a random share.
         camera: strength of random darkness, coarseness, noise and JPEG artefacts, in [0, 3]; 0 = none.
-        optimizer: ``adamw`` or ``adam``.
+        optimizer: ``adamw`` or ``adam``, both with betas of 0.9 and 0.99.
         schedule: ``cosine``, ``poly`` (power 0.9), ``constant``, or ``plateau``, which divides the rate by 2 when
             validation mIoU has not grown for 5 epochs.
         learning_rate: at the start; ``final_learning_rate`` at the end of ``cosine`` and ``poly``.

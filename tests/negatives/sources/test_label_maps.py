@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from strays.errors import InputError
 from strays.negatives.sources import InstanceSource, open_instances
-from strays.negatives.sources.class_names import ADE20K, COCO, COCO_STUFF, VOC
+from strays.negatives.sources.class_names import ADE20K, ADE20K_STUFF, COCO, COCO_STUFF, VOC
+from strays.negatives.sources.coco_stuff import CocoStuff
 
 Array = NDArray[np.uint8]
 Save = Callable[..., Path]
@@ -35,6 +36,13 @@ def test_class_names() -> None:
     assert [COCO_STUFF.index(name) for name in ("stop sign", "hair brush", "banner", "wood")] == [12, 90, 91, 181]
     assert [VOC.index(name) + 1 for name in ("aeroplane", "dog", "tvmonitor")] == [1, 12, 20]
     assert [ADE20K.index(name) for name in ("wall", "person", "car", "animal", "flag")] == [1, 13, 21, 127, 150]
+
+
+def test_what_is_stuff() -> None:
+    assert len(ADE20K_STUFF & set(ADE20K)) == len(ADE20K_STUFF) == 38
+    assert CocoStuff.stuff == set(COCO_STUFF[91:])
+    assert {"sky-other", "road", "tree"} < CocoStuff.stuff
+    assert not {"dog", "car", "animal"} & (CocoStuff.stuff | ADE20K_STUFF)
 
 
 @pytest.fixture

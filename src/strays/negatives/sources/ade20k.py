@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 from strays.data.layout import keyed_files
 from strays.negatives.sources.base import register_source
-from strays.negatives.sources.class_names import ADE20K
+from strays.negatives.sources.class_names import ADE20K, ADE20K_STUFF
 from strays.negatives.sources.label_maps import LabelMapSource
 from strays.negatives.sources.pairs import paired
 
@@ -24,6 +24,7 @@ class Ade20k(LabelMapSource):
 
     layout = "images/training with annotations/training, as ADE20K's SceneParsing release has them"
     legend: ClassVar[dict[int, str]] = dict(enumerate(ADE20K))
+    stuff = ADE20K_STUFF
 
     @classmethod
     def open(cls, folder: Path) -> Self | None:

@@ -22,10 +22,12 @@ class Instance:
     Args:
         name: its class, or "" where the source does not tell.
         mask: bool (H, W), with at least one pixel.
+        stuff: whether it is no thing, but what things stand on and in front of: sky, road, grass.
     """
 
     name: str
     mask: NDArray[np.bool_]
+    stuff: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,11 @@ class InstanceImage:
 
     image: NDArray[np.uint8]
     instances: tuple[Instance, ...]
+
+    @property
+    def things(self) -> tuple[Instance, ...]:
+        """The instances that are no stuff."""
+        return tuple(one for one in self.instances if not one.stuff)
 
 
 class InstanceSource(ABC):

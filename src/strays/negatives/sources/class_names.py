@@ -1,6 +1,6 @@
 """The classes of public data sets, in the order of their numbers."""
 
-__all__ = ["ADE20K", "COCO", "COCO_STUFF", "VOC"]
+__all__ = ["ADE20K", "ADE20K_STUFF", "COCO", "COCO_STUFF", "VOC"]
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -57,3 +57,12 @@ ADE20K = _listed(
     clock, flag"""
 )
 """The 151 labels of ADE20K's SceneParsing release by the first of their names, 0 being everything else."""
+
+ADE20K_STUFF = frozenset(
+    _listed(
+        """other, wall, building, sky, floor, tree, ceiling, road, grass, sidewalk, earth, mountain, plant, water,
+        house, sea, field, rock, sand, skyscraper, grandstand, path, stairs, runway, stairway, river, bridge, hill,
+        palm, hovel, tower, dirt track, land, escalator, waterfall, lake, pier, step"""
+    )
+)
+"""Those of them that are no things (ours)."""

@@ -41,6 +41,7 @@ class CocoStuff(LabelMapSource):
     layout = "train_img with train_label and perhaps train_inst, or images in train2017 with stuffthingmaps/train2017"
     legend: ClassVar[dict[int, str]] = dict(enumerate(COCO_STUFF))
     nothing = frozenset({255})
+    stuff = frozenset(COCO_STUFF[_THINGS:])
 
     @classmethod
     def open(cls, folder: Path) -> Self | None:

@@ -21,6 +21,7 @@ class LabelMapSource(PairedSource):
     Attributes:
         legend: the classes by their labels.
         nothing: the labels, and the numbers in instance maps, of what belongs to no instance.
+        stuff: the classes that are no things.
 
     Args:
         pairs: image and label map.
@@ -29,6 +30,7 @@ class LabelMapSource(PairedSource):
 
     legend: ClassVar[Mapping[int, str]]
     nothing: ClassVar[frozenset[int]] = frozenset()
+    stuff: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, pairs: Iterable[tuple[Path, Path]], instance_maps: Iterable[Path] = ()) -> None:
         super().__init__(pairs)
@@ -49,7 +51,7 @@ class LabelMapSource(PairedSource):
         image, labels = self.image_and_map(index)
         present = self._labels_in(labels, self.pairs[index][1])
         if not self.instance_maps:
-            return InstanceImage(image, tuple(Instance(self.legend[label], labels == label) for label in present))
+            return InstanceImage(image, tuple(self._instance(label, labels == label) for label in present))
         path = self.instance_maps[index]
         numbers = checked_size(read_map(path), path, image, self.pairs[index][0])
         return InstanceImage(image, tuple(self._regions(labels, numbers)))
@@ -63,7 +65,11 @@ class LabelMapSource(PairedSource):
             counts = np.bincount(labels[mask], minlength=256)
             counts[list(self.nothing)] = 0
             if counts.any():
-                yield Instance(self.legend[int(counts.argmax())], mask)
+                yield self._instance(int(counts.argmax()), mask)
+
+    def _instance(self, label: int, mask: NDArray[np.bool_]) -> Instance:
+        name = self.legend[label]
+        return Instance(name, mask, name in self.stuff)
 
     def _labels_in(self, labels: NDArray[np.uint8], path: Path) -> list[int]:
         present = [label for label in _present(labels) if label not in self.nothing]
