@@ -158,3 +158,26 @@ def test_too_many_groups_are_refused() -> None:
     assert space.labels_of(coarse("0", "1"))[0] == 254
     with pytest.raises(InputError, match="at most 255 classes and groups of classes, many brings more"):
         space.labels_of(coarse("0", "2"))
+
+
+def test_fine_classes_are_part_of_a_coarse_network() -> None:
+    space = LabelSpace(IDD_LITE)
+    names = dict(zip(CAMVID.names, space.labels_of(CAMVID).tolist(), strict=False))
+    assert {key: names[key] for key in ("sky", "road", "pavement", "car")} == {
+        "sky": 6,
+        "road": 0,
+        "pavement": 1,
+        "car": 3,
+    }
+    assert names["bicyclist"] == 7  # a living thing or a vehicle
+    assert space.groups == [(2, 3)]
+
+
+def test_exact_names_come_first() -> None:
+    def named(*names: str) -> Taxonomy:
+        return Taxonomy(name="x", classes=tuple(LabelClass(name=name, colour=(0, 0, 0)) for name in names))
+
+    both = named("tree", "vegetation", "pedestrian", "person")
+    assert translation(both, named("tree", "vegetation", "pedestrian", "person", "void"))[:4].tolist() == [0, 1, 2, 3]
+    assert translation(named("tree"), named("vegetation"))[0] == 0
+    assert LabelSpace(both).labels_of(named("bicyclist", "rider"))[:2].tolist() == [IGNORE, IGNORE]

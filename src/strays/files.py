@@ -59,9 +59,10 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with whole_file(path / ".strays-probe"):
+        probe = path / f".strays-probe-{os.getpid()}"  # several processes may ask at once
+        with whole_file(probe):
             pass
-        (path / ".strays-probe").unlink()
+        probe.unlink()
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write to folder {path}: {reason}; choose another folder with --out") from error

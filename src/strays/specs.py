@@ -17,13 +17,16 @@ Value = float | int | str | bool | None
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 
 
-def parsed_settings(name: str, kind: Callable[..., object], parts: Sequence[str]) -> dict[str, Value]:
+def parsed_settings(
+    name: str, kind: Callable[..., object], parts: Sequence[str], without: Collection[str] = ()
+) -> dict[str, Value]:
     """Return the keyword arguments of a class or factory that ``key=value`` stands for.
 
     Args:
         name: what the component is called in messages.
         kind: what takes the arguments.
         parts: one ``key=value`` each; empty ones are passed over.
+        without: arguments that are no settings.
 
     Raises:
         InputError: if a key is unknown or a value is not of the argument's type.
@@ -33,7 +36,7 @@ def parsed_settings(name: str, kind: Callable[..., object], parts: Sequence[str]
         >>> parsed_settings("scaled", scaled, ["factor=2", "exact=yes"])
         {'factor': 2.0, 'exact': True}
     """
-    types = setting_types(kind)
+    types = {key: type_ for key, type_ in setting_types(kind).items() if key not in without}
     settings: dict[str, Value] = {}
     for part in filter(None, (one.strip() for one in parts)):
         key, equals, value = (one.strip() for one in part.partition("="))

@@ -1,5 +1,6 @@
 """The ordered classes of a segmentation network, their colours, and which of them is void."""
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -171,8 +172,8 @@ TAXONOMIES = {one.name: one for one in (CITYSCAPES, CITYSCAPES_VOID, CAMVID, STR
 def translation(source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8]:
     """Return the label in ``target`` of every label in ``source``, (256,) uint8.
 
-    Classes are the same where they have the same name, or names that CamVid and Cityscapes use for one thing, and where
-    one contains just one class of the other taxonomy; every other label, and the void class, becomes ``IGNORE``.
+    Classes are the same where they have the same name, else where CamVid and Cityscapes use their names for one thing,
+    else where one contains the other and no second one; all other labels, and the void class, become ``IGNORE``.
 
     Example:
         >>> CITYSCAPES.names[translation(CAMVID, CITYSCAPES)[CAMVID.names.index("pavement")]]
@@ -187,14 +188,19 @@ def translation(source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8]:
 
 def _members(source: Taxonomy, target: Taxonomy) -> list[tuple[int, ...]]:
     """Return, for each class of a taxonomy, the classes of another that it may be."""
-    known = {name: index for index, name in enumerate(target.names) if index != target.void}
-    usual = {_SAME.get(name, name): index for name, index in known.items()}
-    found = []
-    for index, one in enumerate(source.classes):
-        same = usual.get(_SAME.get(one.name, one.name))
-        members = (same,) if same is not None else tuple(known[name] for name in known if name in one.contains)
-        found.append(() if index == source.void else members)
-    return found
+    known = {index: one for index, one in enumerate(target.classes) if index != target.void}
+    return [() if index == source.void else _alike(one, known) for index, one in enumerate(source.classes)]
+
+
+def _alike(one: LabelClass, known: Mapping[int, LabelClass]) -> tuple[int, ...]:
+    """Return the numbers of the classes that another one may be, by the first way that finds any."""
+    ways: tuple[Callable[[LabelClass], bool], ...] = (
+        lambda other: other.name == one.name,
+        lambda other: _SAME.get(other.name, other.name) == _SAME.get(one.name, one.name),
+        lambda other: other.name in one.contains or one.name in other.contains,
+    )
+    found = (tuple(index for index, other in known.items() if way(other)) for way in ways)
+    return next(filter(None, found), ())
 
 
 class LabelSpace:

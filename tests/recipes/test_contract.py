@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from strays.detectors import DETECTORS
+from strays.errors import InputError
 from strays.networks.base import TrainingOutputs
 from strays.objectives.cross_entropy import cross_entropy_loss
-from strays.recipes import RECIPES, Recipe
+from strays.recipes import RECIPES, Recipe, build_recipe
 from strays.recipes.closed_set import ClosedSet
 from strays.taxonomy import IGNORE
 from strays.training.settings import TrainingSettings
@@ -147,3 +148,10 @@ def test_closed_set_is_cross_entropy() -> None:
     found = ClosedSet(WEIGHTS).losses({"logits": logits}, labels, torch.zeros_like(labels))
     assert torch.equal(found["total"], cross_entropy_loss(logits, labels, WEIGHTS)["total"])
     assert RECIPES["closed-set"] is ClosedSet
+
+
+@pytest.mark.parametrize("key", ["void=3", "class_weights=none"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_loop_gives_is_no_setting(name: str, key: str) -> None:
+    with pytest.raises(InputError, match=f"{name} has no setting '{key.partition('=')[0]}'"):
+        build_recipe(f"{name}:{key}")

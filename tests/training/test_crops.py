@@ -16,7 +16,7 @@ from strays.data import open_scenes
 from strays.data.base import SceneSet
 from strays.data.idd_lite import IDD_LITE
 from strays.errors import InputError
-from strays.negatives import Negative, PastedNegatives
+from strays.negatives import Negative, PastedNegatives, build_negatives
 from strays.negatives.mixing import Mixture
 from strays.scene import Scene
 from strays.taxonomy import CAMVID, IGNORE, LabelClass, Taxonomy
@@ -323,3 +323,31 @@ def test_sets_that_cannot_be_mixed_are_named(camvid: Path) -> None:
         SceneMix([real, Listed([scene()], "other", strange)])
     with pytest.raises(InputError, match="bare has scenes without class labels"):
         SceneMix([real, Listed([Scene(np.zeros((4, 4, 3), np.uint8))], "bare")])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_a_crop_is_told_as_it_is(workers: int) -> None:
+    bare = Scene(np.zeros((20, 30, 3), np.uint8), name="bare")
+    mix = SceneMix([Listed([scene()])])
+    mix._cache[0] = bare
+    with pytest.raises(InputError) as told:
+        list(crop_batches(Crops(mix, settings(batch=1)), 0, 1, workers))
+    assert str(told.value) == "bare has no class labels, so nothing can be learnt from it"
+
+
+def test_classes_that_the_network_does_not_have_are_no_negatives() -> None:
+    """Labelled pixels of another class count nowhere, unlabelled ones may be negatives."""
+    one = scene()
+    labels = one.labels.copy()
+    labels[:5] = IGNORE
+    own = np.zeros(one.size, bool)
+    own[-2:] = True
+    known = Taxonomy(name="some", classes=CAMVID.classes[:6])
+    mix = SceneMix([Listed([replace(one, labels=labels, outside=own)])], known)
+    expected = own | ((labels >= 6) & (labels != IGNORE))
+    np.testing.assert_array_equal(mix[0].outside, expected)
+    patch = random_crop(mix[0], one.size, (1.0, 1.0), np.random.default_rng(0))
+    mixed = Mixture([build_negatives("void")], 1.0).mix(patch, np.random.default_rng(0))
+    assert ((mixed.mask == 1) == ((patch.labels == IGNORE) & (patch.mask == 0))).all()
+    assert (mixed.mask == 1).sum() == 5 * 30
+    assert SceneMix([Listed([one])])[0].outside is None

@@ -1,5 +1,6 @@
 """Runs: they end the same whatever happens to them, and what they leave behind."""
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
 from strays.data import open_scenes
@@ -197,7 +199,7 @@ import torch
 from strays.training import TrainingSettings, train
 
 torch.set_num_threads(1)
-train(TrainingSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]), device="cpu")
+train(TrainingSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]), device=sys.argv[3])
 """
 
 
@@ -207,8 +209,9 @@ def test_two_processes_share_a_run(settings: Change, tmp_path: Path) -> None:
     script.write_text(SHARED_RUN)
     chosen = settings(network="erfnet", colour=0, epochs=1)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, str(script), chosen.model_dump_json(), str(tmp_path / "out")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    device = "cpu" if torch.cuda.is_available() else "auto"
+    command = [*launch, str(script), chosen.model_dump_json(), str(tmp_path / "out"), device]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     shared = Model.load(tmp_path / "out")
@@ -290,3 +293,40 @@ def test_anomalies_are_looked_at_too(settings: Change, tmp_path: Path) -> None:
     written = events.read_bytes()
     for name in (b"validation/synthetic AP", b"crops/negatives", b"crops/scores"):
         assert name in written
+
+
+def test_frozen_statistics_outlast_validation_and_a_stop(settings: Change, tmp_path: Path) -> None:
+    chosen = settings(trained=("classifier",), network=None, init="default")
+    whole = train(chosen, tmp_path / "whole", device="cpu")
+    before = load_model("default").network.state_dict()
+    for name, value in whole.network.state_dict().items():
+        assert name.startswith("classifier.") or torch.equal(value, before[name]), name
+    with pytest.raises(StoppedError):
+        train(chosen, tmp_path / "parts", Recorder(stop_at=4), device="cpu", checkpoint_minutes=0)
+    assert train(chosen, tmp_path / "parts", device="cpu").sha256() == whole.sha256()
+
+
+def test_a_failed_validation_costs_nothing(
+    settings: Change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    def broken(*_: object) -> None:
+        raise InputError("the validation scenes are gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("strays.training.loop.closed_set_metrics", broken)
+        with pytest.raises(InputError, match="the validation scenes are gone"):
+            train(settings(), tmp_path, device="cpu")
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == STEPS // 2
+    assert train(settings(), tmp_path, device="cpu").sha256() == run.model.sha256()
+
+
+def test_curves_that_cannot_be_written_cost_nothing(
+    settings: Change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Accelerator, "log", full)
+    with pytest.raises(InputError, match="cannot write the curves of the run: No space left on device; mend that"):
+        train(settings(), tmp_path, device="cpu")
+    assert (tmp_path / CHECKPOINT).is_file()

@@ -51,3 +51,9 @@ def test_plateau_never_falls_below_the_final_rate() -> None:
     for _ in range(200):
         chosen.validated(0.1)
     assert chosen.factor(100) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("name", ["cosine", "poly", "plateau", "constant"])
+def test_a_rate_below_the_final_one_is_never_raised(name: str) -> None:
+    chosen = schedule(name, learning_rate=1e-7)
+    assert [chosen.factor(step) for step in (60, 500, 999)] == pytest.approx([1, 1, 1])

@@ -1,5 +1,6 @@
 """One step of a run and what it starts from: rates, finite losses, heads, encoders, and settings that are wrong."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,16 +9,20 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor
 
 from strays.errors import InputError, WeightsError
 from strays.networks.base import NetworkOutputs
 from strays.networks.encoders import MobileNetV2
 from strays.networks.swiftnet import SwiftNet
+from strays.taxonomy import CAMVID
 from strays.training import TrainingSettings
 from strays.training.checkpoints import CHECKPOINT
 from strays.training.crops import Batch
 from strays.training.loop import Trainer
+from strays.training.result import trained_model
+from strays.training.start import starting_point
 
 Change = Callable[..., TrainingSettings]
 
@@ -235,3 +240,54 @@ def test_parts_of_a_batch_add_up(trainer: Callable[..., Trainer]) -> None:
 def test_negatives_that_are_missing_are_told_first(trainer: Callable[..., Trainer]) -> None:
     with pytest.raises(InputError, match="densehybrid learns from negatives, and there are none: name a folder"):
         trainer(recipe="densehybrid")
+
+
+def test_heads_that_the_model_had_already_learn_like_the_rest(
+    trainer: Callable[..., Trainer], tmp_path: Path, settings: Change
+) -> None:
+    start = starting_point(settings(recipe="outlier-head", network=None, init="default"), CAMVID)
+    model = trained_model(start, settings(recipe="outlier-head"), ["camvid"], None)
+    model.save(tmp_path / "model")
+    chosen = {"recipe": "outlier-head", "negatives": ("void",), "network": None, "init": str(tmp_path / "model")}
+    (group,) = trainer(**chosen).optimizer.param_groups
+    assert group["lr"] == pytest.approx(4e-4)
+
+
+def test_blocks_without_weights_cannot_be_trained_alone(trainer: Callable[..., Trainer]) -> None:
+    with pytest.raises(InputError, match=r"--trained classifier\.1: these blocks have no weights"):
+        trainer(trained=("classifier.1",))
+
+
+def test_the_average_is_where_the_network_is(trainer: Callable[..., Trainer]) -> None:
+    learner = trainer(network="enet", average=0.9)
+    assert learner.outcome is not learner.network
+    devices = {one.device for network in (learner.network, learner.outcome) for one in network.parameters()}
+    assert devices == {learner.accelerator.device}
+
+
+def test_an_encoder_rate_without_weights_for_the_encoder_is_refused(settings: Change) -> None:
+    with pytest.raises(ValidationError, match="--encoder-rate goes with --encoder-weights; of a model, freeze blocks"):
+        settings(network=None, init="default", encoder_rate=0)
+
+
+def test_plateau_needs_validation_scenes(trainer: Callable[..., Trainer], camvid: Path, tmp_path: Path) -> None:
+    shutil.copytree(camvid / "train", tmp_path / "data/train")
+    with pytest.raises(
+        InputError, match=r"the schedule plateau needs labelled validation scenes, and camvid=.* has none"
+    ):
+        trainer(schedule="plateau", data=(f"camvid={tmp_path / 'data'}",))
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (["camvid={}"], "camvid has scenes without anomaly masks"),
+        (["synthetic=1", "synthetic=2"], "two sets are called synthetic: write OTHER=SYNTHETIC"),
+    ],
+)
+def test_sets_to_validate_on_are_checked_first(
+    settings: Change, camvid: Path, tmp_path: Path, sets: list[str], told: str
+) -> None:
+    shutil.copytree(camvid / "val", tmp_path / "data/test")
+    with pytest.raises(InputError, match=told):
+        Trainer(settings(), tmp_path / "out", "cpu", [one.format(tmp_path / "data") for one in sets])

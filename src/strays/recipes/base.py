@@ -104,4 +104,5 @@ def build_recipe(spec: str, class_weights: Tensor | None = None, void: int | Non
     """
     name, _, settings = spec.partition(":")
     kind = RECIPES[name]
-    return kind(class_weights, void, **parsed_settings(name, kind, settings.split(",")))
+    given = parsed_settings(name, kind, settings.split(","), without=("class_weights", "void"))
+    return kind(class_weights, void, **given)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from strays.data.base import SceneSet
 from strays.errors import InputError
@@ -66,7 +66,13 @@ class SceneMix(Sequence[Scene]):
     def _read(self, index: int) -> Scene:
         chosen, position, table = self._entries[index]
         scene = chosen[position]
-        return scene if scene.labels is None else replace(scene, labels=table[scene.labels])
+        if scene.labels is None:
+            return scene
+        labels = table[scene.labels]
+        # Of a class that the network does not have: neither inlier nor, as unlabelled pixels may be, negative.
+        unknown = (labels == IGNORE) & (scene.labels != IGNORE)
+        outside = unknown if scene.outside is None else scene.outside | unknown
+        return replace(scene, labels=labels, outside=outside if outside.any() else None)
 
     def _labels_of(self, scenes: SceneSet, taxonomy: Taxonomy) -> NDArray[np.uint8]:
         if taxonomy == self.space.target:
@@ -182,15 +188,54 @@ def crop_batches(
 
     Every epoch visits all scenes once in an order of its own; the last incomplete batch of an epoch is dropped.
     """
-    settings, count = crops.settings, len(crops.scenes)
-    per_epoch, share = count // settings.batch, settings.batch // processes
+    keys = _Keys(crops.settings, len(crops.scenes), range(start, steps), rank, processes)
+    loader = DataLoader(
+        _Told(crops), batch_sampler=keys, num_workers=workers, persistent_workers=workers > 0, collate_fn=_collated
+    )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
 
-    def keys() -> Iterator[list[tuple[int, int]]]:
-        for step in range(start, steps):
+
+class _Keys(Sampler[list[tuple[int, int]]]):
+    """The keys of the crops of each step, in the part of one process."""
+
+    def __init__(self, settings: TrainingSettings, scenes: int, steps: range, rank: int, processes: int) -> None:
+        self._settings, self._scenes, self._steps = settings, scenes, steps
+        self._rank, self._processes = rank, processes
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        batch = self._settings.batch
+        share, per_epoch = batch // self._processes, self._scenes // batch
+        order, shuffled = np.arange(0), -1
+        for step in self._steps:
             epoch, position = divmod(step, per_epoch)
-            order = np.random.default_rng([settings.seed, epoch]).permutation(count)
-            chosen = order[position * settings.batch + rank * share :][:share]
+            if epoch != shuffled:
+                order, shuffled = np.random.default_rng([self._settings.seed, epoch]).permutation(self._scenes), epoch
+            chosen = order[position * batch + self._rank * share :][:share]
             yield [(epoch, int(index)) for index in chosen]
 
-    loader = DataLoader(crops, batch_sampler=list(keys()), num_workers=workers, persistent_workers=workers > 0)
-    yield from loader
+
+class _Told(Dataset[Batch | InputError]):
+    """Crops that hand on what is wrong with them as a value: a worker would wrap an exception into its traceback."""
+
+    def __init__(self, crops: Crops) -> None:
+        self._crops = crops
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch | InputError:
+        try:
+            return self._crops[key]
+        except InputError as error:
+            return error
+
+
+def _collated(crops: list[Batch | InputError]) -> Batch | InputError:
+    wrong = [one for one in crops if isinstance(one, InputError)]
+    if wrong:
+        return wrong[0]
+    batch: Batch = default_collate(crops)
+    return batch

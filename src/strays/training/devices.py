@@ -37,7 +37,8 @@ def _accelerator(mixed: str, out: Path, device: str) -> Accelerator:
     # networks may have parameters that no loss reaches, such as a head for another size
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
-        cpu=device == "cpu",
+        # Unless it is told, Accelerate takes several processes without a GPU for as many runs of one process.
+        cpu=device == "cpu" or not torch.cuda.is_available(),
         mixed_precision=mixed,
         log_with="tensorboard",
         project_dir=out,

@@ -93,20 +93,32 @@ def _within(name: str, blocks: Sequence[str]) -> bool:
     return any(name == block or name.startswith(f"{block}.") for block in blocks)
 
 
-def parameter_groups(network: nn.Module, settings: TrainingSettings) -> list[dict[str, object]]:
-    """Return what is trained with its learning rates: pre-trained encoders and added heads have their own."""
+def parameter_groups(network: nn.Module, settings: TrainingSettings, extended: bool = False) -> list[dict[str, object]]:
+    """Return what is trained with its learning rates: pre-trained encoders and added heads have their own.
+
+    Args:
+        network: the network.
+        settings: hold the rates.
+        extended: whether its heads were added for this run.
+
+    Raises:
+        InputError: if nothing would be trained.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, 1.0): []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(_factors(name, settings), []).append(parameter)
-    return [_group(parameters, settings, *factors) for factors, parameters in groups.items() if parameters]
+            groups.setdefault(_factors(name, settings, extended), []).append(parameter)
+    found = [_group(parameters, settings, *factors) for factors, parameters in groups.items() if parameters]
+    if not found:
+        raise InputError(f"--trained {','.join(settings.trained)}: these blocks have no weights, so nothing is trained")
+    return found
 
 
-def _factors(name: str, settings: TrainingSettings) -> tuple[float, float]:
+def _factors(name: str, settings: TrainingSettings, extended: bool) -> tuple[float, float]:
     """Return the factors on learning rate and weight decay of a parameter."""
     if settings.encoder_weights is not None and _within(_plain(name), ("encoder",)):
         return settings.encoder_rate, settings.encoder_rate
-    if settings.init is not None and _within(name, _HEADS):
+    if settings.init is not None and extended and _within(name, _HEADS):
         return settings.head_rate, 1.0
     return 1.0, 1.0
 

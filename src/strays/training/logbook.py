@@ -1,6 +1,7 @@
 """What a run tells: curves and pictures for TensorBoard, and progress for whoever listens."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from strays.detectors.base import Detector
 from strays.drawing import ColourScale, draw_mask, draw_overlay
+from strays.errors import InputError
 from strays.networks.base import SegmentationNetwork
 from strays.training.crops import Batch
 from strays.training.validation import Validation
@@ -80,24 +82,40 @@ class Logbook:
         if step % _SCALARS_EVERY == 0:
             scalars = {f"loss/{name}": value for name, value in terms.items()}
             scalars |= {"learning rate": rate, "waiting for data": self.waiting.share}
-            self.accelerator.log(scalars, step)
+            with _writing():
+                self.accelerator.log(scalars, step)
         if self.listener is not None:
             self.listener.stepped(step, terms, share)
 
     def validation(self, step: int, result: Validation) -> None:
         """Write down what validation found."""
-        self.accelerator.log({f"validation/{name}": value for name, value in result.scalars().items()}, step)
+        with _writing():
+            self.accelerator.log({f"validation/{name}": value for name, value in result.scalars().items()}, step)
         if self.listener is not None:
             self.listener.validated(step, result)
 
     def pictures(self, step: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
         """Write down pictures (N, H, W, 3) by name."""
         if self.accelerator.is_main_process:
-            self.accelerator.get_tracker("tensorboard").log_images(pictures, step, dataformats="NHWC")
+            with _writing():
+                self.accelerator.get_tracker("tensorboard").log_images(pictures, step, dataformats="NHWC")
 
     def end(self) -> None:
         """Close the trackers."""
-        self.accelerator.end_training()
+        with _writing():
+            self.accelerator.end_training()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say what is wrong, and how to mend it, where curves or pictures cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"cannot write the curves of the run: {reason}; mend that, then start the same again"
+        ) from error
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from strays.networks.base import SegmentationNetwork, TrainingOutputs
 from strays.objectives.cross_entropy import inverse_log_weights
 from strays.recipes import Recipe, build_recipe
 from strays.training.averaging import WeightAverage
-from strays.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+from strays.training.checkpoints import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from strays.training.colours import RandomColours
 from strays.training.crops import Batch, Crops, SceneMix, crop_batches
 from strays.training.devices import make_accelerator
@@ -101,7 +101,9 @@ class Trainer:
         self.start = starting_point(settings, SceneMix(data).space.target)
         self.scenes = SceneMix(data, self.start.taxonomy)
         self.validation = _validation_scenes(settings.data[0])
-        self.anomalies = [open_scenes(spec) for spec in validation_anomalies]
+        self.anomalies = _anomaly_sets(validation_anomalies)
+        if settings.schedule == "plateau" and self.validation is None:
+            raise InputError(f"the schedule plateau needs labelled validation scenes, and {settings.data[0]} has none")
         self.mixture = _mixture(settings, recipe)
         self.steps_per_epoch = _steps_per_epoch(self.scenes, settings)
         self.steps = settings.epochs * self.steps_per_epoch
@@ -122,12 +124,13 @@ class Trainer:
     def _build(self) -> None:
         settings = self.settings
         self.crops = Crops(self.scenes, settings, self.mixture)
-        network = self.start.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = self.start.network.to(self.accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         known = len(self.start.taxonomy) - (self.start.taxonomy.void is not None)
         weights = self._class_weights(known) if settings.class_weights == "inverse-log" else None
         recipe = build_recipe(settings.recipe, weights, self.start.taxonomy.void)
         learner = Learner(network, recipe, self.scenes.space, settings.trained, settings.frozen_norm)
-        optimizer = _OPTIMIZERS[settings.optimizer](parameter_groups(network, settings), betas=(0.9, 0.99))
+        groups = parameter_groups(network, settings, self.start.extended)
+        optimizer = _OPTIMIZERS[settings.optimizer](groups, betas=(0.9, 0.99))
         self.schedule = Schedule(settings, self.steps)
         self.colours = RandomColours(settings.colour, settings.seed, settings.style).to(self.accelerator.device)
         self.average = WeightAverage(network, settings.average) if settings.average else None
@@ -185,9 +188,13 @@ class Trainer:
             waited = time.perf_counter() - asked
             terms = self.take_step(batch)
             now = time.perf_counter()
-            logbook.step(self.step, terms, self._rate(), waited, now - asked)
-            if validate_every and self._is_time(validate_every):
-                self._validate(logbook, batch)
+            try:
+                logbook.step(self.step, terms, self._rate(), waited, now - asked)
+                if validate_every and self._is_time(validate_every):
+                    self._validate(logbook, batch)
+            except BaseException:
+                self.save()  # whatever went wrong with telling and validating, nothing of the training is lost
+                raise
             if now - saved > checkpoint_seconds or self.step == self.steps:
                 self.save()
                 saved = time.perf_counter()
@@ -257,14 +264,16 @@ class Trainer:
         broken = [name for name, value in terms.items() if not isfinite(value)]
         if broken:
             names = ", ".join(self.scenes.scene_name(int(index)) for index in batch.indices)
+            kept = f"the last checkpoint in {self.out} is kept" if (self.out / CHECKPOINT).is_file() else "none is kept"
             raise InputError(
-                f"the training is no longer finite at step {self.step} ({', '.join(broken)}) on {names}; the last "
-                f"checkpoint in {self.out} is kept: start anew with a smaller --learning-rate"
+                f"the training is no longer finite at step {self.step} ({', '.join(broken)}) on {names}; {kept}: start "
+                "anew with a smaller --learning-rate and another --out"
             )
 
     def _validate(self, logbook: Logbook, batch: Batch | None = None) -> None:
         """Look at the validation scenes in the first process, and let the others know."""
         found = [self._validated() if self.accelerator.is_main_process else None]
+        self.learner.train()  # what looks at a network sets its mode, and frozen batch norms have one of their own
         if self.accelerator.num_processes > 1:
             torch.distributed.broadcast_object_list(found)
         self.result = found[0]
@@ -275,6 +284,7 @@ class Trainer:
         logbook.validation(self.step, self.result)
         if batch is not None and self.accelerator.is_main_process:
             logbook.pictures(self.step, self._pictures(batch))
+            self.learner.train()
 
     def _validated(self) -> Validation | None:
         network, taxonomy, device = self.outcome, self.start.taxonomy, self.accelerator.device
@@ -310,6 +320,21 @@ def _mixture(settings: TrainingSettings, recipe: Recipe) -> Mixture | None:
             "images with --negatives objects=DIR or patches=DIR, or take the unlabelled pixels with --negatives void"
         )
     return None
+
+
+def _anomaly_sets(specs: Sequence[str]) -> list[SceneSet]:
+    """Return the data sets to validate anomaly scores on.
+
+    Raises:
+        InputError: if one has no anomaly masks, or two have the same name.
+    """
+    sets = [open_scenes(spec) for spec in specs]
+    for number, one in enumerate(sets):
+        if not one.has_masks:
+            raise InputError(f"--validation-anomalies: {one.name} has scenes without anomaly masks")
+        if one.name in [other.name for other in sets[:number]]:
+            raise InputError(f"--validation-anomalies: two sets are called {one.name}: write OTHER={one.name.upper()}")
+    return sets
 
 
 def _validation_scenes(spec: str) -> SceneSet | None:

@@ -26,7 +26,7 @@ class Schedule:
     def __init__(self, settings: TrainingSettings, steps: int) -> None:
         self.name = settings.schedule
         self.steps = steps
-        self.floor = settings.final_learning_rate / settings.learning_rate
+        self.floor = min(1.0, settings.final_learning_rate / settings.learning_rate)
         self.best = 0.0
         self.worse = 0
         self.drops = 0
@@ -58,4 +58,4 @@ class Schedule:
         if self.name == "poly":
             left: float = (1 - step / self.steps) ** _POWER
             return max(self.floor, left)
-        return max(self.floor, 0.5**self.drops)
+        return max(self.floor, 0.5**self.drops) if self.name == "plateau" else 1.0

@@ -45,8 +45,9 @@ class TrainingSettings(BaseModel):
         camera: strength of random darkness, coarseness, noise and JPEG artefacts, in [0, 3]; 0 = none.
         optimizer: ``adamw`` or ``adam``, both with betas of 0.9 and 0.99.
         schedule: ``cosine``, ``poly`` (power 0.9), ``constant``, or ``plateau``, which divides the rate by 2 when
-            validation mIoU has not grown for 5 epochs.
-        learning_rate: at the start; ``final_learning_rate`` at the end of ``cosine`` and ``poly``.
+            validation mIoU has not grown for more than 5 epochs.
+        learning_rate: after 50 steps, in which it rises from nothing; ``final_learning_rate`` at the end of ``cosine``,
+            and what ``poly`` and ``plateau`` do not fall below.
         encoder_rate: factor on learning rate and weight decay of a pre-trained encoder.
         head_rate: factor on the learning rate of heads that a recipe adds to a network that is trained already (init).
         weight_decay: of the optimizer.
@@ -110,7 +111,9 @@ class TrainingSettings(BaseModel):
         if (self.init is None) == (self.network is None):
             raise ValueError("a run starts either from a network, with random weights, or from a model (init)")
         if self.init is not None and self.encoder_weights is not None:
-            raise ValueError("a model to start from has an encoder already: leave encoder_weights out")
+            raise ValueError("a model to start from has an encoder already: leave --encoder-weights out")
+        if self.init is not None and self.encoder_rate != TrainingSettings.model_fields["encoder_rate"].default:
+            raise ValueError("--encoder-rate goes with --encoder-weights; of a model, freeze blocks with --trained")
         return self
 
     @property

@@ -29,6 +29,7 @@ class Start:
         plain: what it is called in the name of the model, before it was extended.
         taxonomy: its classes, a void channel included.
         labels: (256,) uint8, its label for each label of the data; None where they are the same.
+        extended: whether it was extended for this run, so that what was added knows nothing yet.
     """
 
     network: SegmentationNetwork
@@ -36,6 +37,7 @@ class Start:
     plain: str
     taxonomy: Taxonomy
     labels: NDArray[np.uint8] | None = None
+    extended: bool = False
 
 
 def starting_point(settings: TrainingSettings, data: Taxonomy) -> Start:
@@ -86,7 +88,7 @@ def _extended(start: Start, wanted: Extension) -> Start:
     if network is start.network:
         return start
     taxonomy = _with_void(start.taxonomy) if wanted.extra_channel else start.taxonomy
-    return replace(start, network=network, name="extended", taxonomy=taxonomy)
+    return replace(start, network=network, name="extended", taxonomy=taxonomy, extended=True)
 
 
 def _with_void(taxonomy: Taxonomy) -> Taxonomy:
