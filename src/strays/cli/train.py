@@ -34,9 +34,11 @@ def train(
     optimizer: options.Optimizer = None,
     schedule: options.Schedule = None,
     learning_rate: options.LearningRate = None,
+    final_learning_rate: options.FinalLearningRate = None,
     encoder_rate: options.EncoderRate = None,
     head_rate: options.HeadRate = None,
     weight_decay: options.WeightDecay = None,
+    clip: options.Clip = None,
     average: options.Average = None,
     crop: options.Crop = None,
     scale: options.Zoom = None,
@@ -85,20 +87,15 @@ class _Shown:
     def __init__(self, progress: "Progress") -> None:
         self.progress = progress
         self.task = progress.add_task("training", total=None)
-        self.waited: list[float] = []
-
-    @property
-    def waiting(self) -> float:
-        """The share of the time that was spent waiting for data, over the last hundred steps."""
-        return sum(self.waited) / max(1, len(self.waited))
+        self.waiting = 0.0
 
     def started(self, step: int, steps: int) -> None:
         self.progress.update(self.task, completed=step, total=steps)
 
     def stepped(self, step: int, terms: Mapping[str, float], waiting: float) -> None:
-        self.waited = [*self.waited[-99:], waiting]
+        self.waiting = waiting
         told = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name != "total" or len(terms) == 1)
-        self.progress.update(self.task, completed=step, description=f"{told}, {self.waiting:.0%} waiting for data")
+        self.progress.update(self.task, completed=step, description=f"{told}, {waiting:.0%} waiting for data")
 
     def validated(self, step: int, result: "Validation") -> None:
         told = [f"{name} {100 * value:.2f} %" for name, value in result.scalars().items()]
@@ -141,8 +138,8 @@ def _settings(words: Mapping[str, object]) -> "TrainingSettings":
         first = error.errors()[0]
         if not first["loc"]:  # about several options together
             raise InputError(first["msg"].removeprefix("Value error, ")) from error
-        option = str(first["loc"][0]).replace("_", "-")
-        raise InputError(f"--{option}: {first['msg']}, got {first['input']!r}") from error
+        option, told = str(first["loc"][0]).replace("_", "-"), first["msg"].removeprefix("Value error, ")
+        raise InputError(f"--{option}: {told}, got {first['input']!r}") from error
 
 
 _PARSED: Mapping[str, Callable[[str], object]] = {

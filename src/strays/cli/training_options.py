@@ -12,12 +12,14 @@ __all__ = [
     "Batch",
     "Camera",
     "ClassWeights",
+    "Clip",
     "Colour",
     "Crop",
     "DataSets",
     "EncoderRate",
     "EncoderWeights",
     "Epochs",
+    "FinalLearningRate",
     "FrozenNorm",
     "HeadRate",
     "Init",
@@ -144,7 +146,14 @@ Schedule = Annotated[
     ),
 ]
 LearningRate = Annotated[
-    float | None, typer.Option(help="At the start.", show_default="4e-4", rich_help_panel=_SCHEDULE)
+    float | None,
+    typer.Option(help="Once the first 50 steps are done.", show_default="4e-4", rich_help_panel=_SCHEDULE),
+]
+FinalLearningRate = Annotated[
+    float | None,
+    typer.Option(
+        help="At the end; poly and plateau do not fall below.", show_default="1e-6", rich_help_panel=_SCHEDULE
+    ),
 ]
 EncoderRate = Annotated[
     float | None,
@@ -161,6 +170,9 @@ HeadRate = Annotated[
         show_default="1",
         rich_help_panel=_SCHEDULE,
     ),
+]
+Clip = Annotated[
+    float | None, typer.Option(help="Largest norm of the gradient.", show_default="10", rich_help_panel=_SCHEDULE)
 ]
 Average = Annotated[
     float | None,

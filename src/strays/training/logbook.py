@@ -30,7 +30,7 @@ class Listener(Protocol):
         """The run starts, or continues behind ``step`` of ``steps``."""
 
     def stepped(self, step: int, terms: Mapping[str, float], waiting: float) -> None:
-        """A step is done: its loss by terms, and the share of the time that was spent waiting for data."""
+        """A step is done: its loss by terms, and the share of the time so far that was spent waiting for data."""
 
     def validated(self, step: int, result: Validation) -> None:
         """The validation scenes were looked at."""
@@ -43,11 +43,10 @@ class Waiting:
         self.waited = 0.0
         self.total = 0.0
 
-    def add(self, waited: float, total: float) -> float:
-        """Take in the seconds of one step, and return the share of it that was spent waiting."""
+    def add(self, waited: float, total: float) -> None:
+        """Take in the seconds of one step, and those of it that were spent waiting."""
         self.waited += waited
         self.total += total
-        return waited / total if total else 0.0
 
     @property
     def share(self) -> float:
@@ -78,14 +77,14 @@ class Logbook:
 
     def step(self, step: int, terms: Mapping[str, float], rate: float, waited: float, seconds: float) -> None:
         """Write down a step: its loss by terms, learning rate, and the seconds it took and waited for data."""
-        share = self.waiting.add(waited, seconds)
+        self.waiting.add(waited, seconds)
         if step % _SCALARS_EVERY == 0:
             scalars = {f"loss/{name}": value for name, value in terms.items()}
             scalars |= {"learning rate": rate, "waiting for data": self.waiting.share}
             with _writing():
                 self.accelerator.log(scalars, step)
         if self.listener is not None:
-            self.listener.stepped(step, terms, share)
+            self.listener.stepped(step, terms, self.waiting.share)
 
     def validation(self, step: int, result: Validation) -> None:
         """Write down what validation found."""
