@@ -372,3 +372,14 @@ def test_an_impossible_class_leaves_the_gradient_of_the_entropy_finite() -> None
     expected_entropy(p).sum().backward()
     assert p.grad is not None
     assert p.grad.isfinite().all()
+
+
+def test_one_minus_the_largest_mean_probability() -> None:
+    p = probabilities_of(5, 1, 7, 3, 4)
+    running = RunningScore("max-probability")
+    for one in p:
+        running.update(one.log())
+    np.testing.assert_allclose(running.compute(), 1 - p.numpy().mean(axis=0).max(axis=1), rtol=1e-9)
+    prediction = Prediction(logits=p.log().mean(dim=0), size=(3, 4), samples=p.log())
+    found = build_detector("mc-dropout:score=max-probability")(prediction)
+    np.testing.assert_allclose(found, running.compute(), rtol=1e-6)

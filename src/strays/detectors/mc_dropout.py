@@ -50,6 +50,10 @@ def _pairwise_kl(means: Means) -> Tensor:
     return (means["p ln p"] - (means["p"] * means["ln p"]).sum(dim=1)).clamp_min(0)
 
 
+def _uncertainty(means: Means) -> Tensor:
+    return 1 - means["p"].amax(dim=1)
+
+
 def _variation(means: Means) -> Tensor:
     return (means["p p"] - means["p"].square().sum(dim=1)).clamp_min(0) / means["p"].shape[1]
 
@@ -77,6 +81,7 @@ _KINDS = {
     "expected-entropy": _Kind(("p ln p",), _expected_entropy, spread=False),
     "pairwise-kl": _Kind(("p", "ln p", "p ln p"), _pairwise_kl),
     "variation": _Kind(("p", "p p"), _variation),
+    "max-probability": _Kind(("p",), _uncertainty, spread=False),
 }
 
 
@@ -86,7 +91,8 @@ class RunningScore:
     It holds one or two float64 maps per class, whatever the number of passes.
 
     Args:
-        score: ``mutual-information``, ``predictive-entropy``, ``expected-entropy``, ``pairwise-kl`` or ``variation``.
+        score: ``mutual-information``, ``predictive-entropy``, ``expected-entropy``, ``pairwise-kl``, ``variation`` or
+            ``max-probability``.
 
     Raises:
         InputError: if the score is none of these.
@@ -283,7 +289,8 @@ class McDropout(Detector):
     Args:
         samples: how many passes, 2 or more for a score of what differs between them.
         score: ``mutual-information``, ``predictive-entropy``, ``expected-entropy``, ``pairwise-kl`` or ``variation``;
-            the functions of this module say what they are.
+            the functions of this module say what they are. Or ``max-probability``: one minus the largest mean
+            probability.
         average: what is averaged for ``predictive-entropy``: ``"probabilities"``, or ``"logits"`` before one softmax.
         pairs: of ``pairwise-kl``, see ``expected_pairwise_kl``.
         seed: of the first pass; pass number i has seed + i.
