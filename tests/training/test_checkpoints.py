@@ -61,9 +61,11 @@ def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_else(tmp_path: 
     for step in (1, 2):
         save_checkpoint(tmp_path, SETTINGS, trained(1, step=step))
     assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
+    (tmp_path / f".{CHECKPOINT}.4711.part").touch()
     run = trained(0)
     load_checkpoint(tmp_path, SETTINGS, run)
     assert run.step == 2
+    assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def load_checkpoint(folder: Path, settings: TrainingSettings, progress: Progress
             damaged or of another version.
     """
     path = folder / CHECKPOINT
+    for unfinished in folder.glob(f".{CHECKPOINT}.*.part"):
+        unfinished.unlink(missing_ok=True)  # a run that was killed while it wrote
     if not path.is_file():
         return
     state, before = _read(path)

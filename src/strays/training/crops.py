@@ -20,7 +20,7 @@ from strays.taxonomy import IGNORE, LabelSpace, Taxonomy
 from strays.training.cameras import another_camera
 from strays.training.settings import TrainingSettings
 
-__all__ = ["Batch", "Crops", "SceneMix", "crop_batches", "random_crop"]
+__all__ = ["Batch", "Crops", "SceneMix", "crop_batches", "known_classes", "random_crop"]
 
 _CACHED_BYTES = 2 * 1024**3
 
@@ -41,10 +41,8 @@ class SceneMix(Sequence[Scene]):
     """
 
     def __init__(self, sets: Sequence[SceneSet], target: Taxonomy | None = None) -> None:
+        self.space = LabelSpace(known_classes(sets) if target is None else target)
         taxonomies = [_taxonomy_of(one) for one in sets]
-        if not taxonomies:
-            raise InputError("training needs scenes with class labels: name a data set with labels in --data")
-        self.space = LabelSpace(taxonomies[0] if target is None else target)
         self.names = tuple(one.name for one in sets)
         tables = [self._labels_of(one, taxonomy) for one, taxonomy in zip(sets, taxonomies, strict=True)]
         self._entries = [(one, n, table) for one, table in zip(sets, tables, strict=True) for n in range(len(one))]
@@ -89,6 +87,17 @@ class SceneMix(Sequence[Scene]):
         """Return what a scene is called, its data set first."""
         chosen, position, _ = self._entries[index]
         return f"{chosen.name}/{chosen.names[position]}"
+
+
+def known_classes(sets: Sequence[SceneSet]) -> Taxonomy:
+    """Return the classes of the first data set.
+
+    Raises:
+        InputError: if there is none, or it has no labels.
+    """
+    if not sets:
+        raise InputError("training needs scenes with class labels: name a data set with labels in --data")
+    return _taxonomy_of(sets[0])
 
 
 def _taxonomy_of(scenes: SceneSet) -> Taxonomy:

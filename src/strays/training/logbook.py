@@ -127,7 +127,7 @@ def crop_pictures(
         network: left in the mode that it was in.
         detector: scores the crops.
         batch: labels and masks.
-        images: (N, 3, h, w) in [0, 1], as the network was shown them.
+        images: (N, 3, h, w) in [0, 1], the crops before their colours are changed.
         void: the index of the void channel, or None.
     """
     training = network.training

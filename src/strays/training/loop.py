@@ -26,7 +26,7 @@ from strays.recipes import Recipe, build_recipe
 from strays.training.averaging import WeightAverage
 from strays.training.checkpoints import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from strays.training.colours import RandomColours
-from strays.training.crops import Batch, Crops, SceneMix, crop_batches
+from strays.training.crops import Batch, Crops, SceneMix, crop_batches, known_classes
 from strays.training.devices import make_accelerator
 from strays.training.learner import Learner, parameter_groups
 from strays.training.logbook import Listener, Logbook, crop_pictures
@@ -98,7 +98,7 @@ class Trainer:
         self.out = out
         self.detector = build_detector(recipe.detector)
         data = [open_scenes(spec, split="train") for spec in settings.data]
-        self.start = starting_point(settings, SceneMix(data).space.target)
+        self.start = starting_point(settings, known_classes(data))
         self.scenes = SceneMix(data, self.start.taxonomy)
         self.validation = _validation_scenes(settings.data[0])
         self.anomalies = _anomaly_sets(validation_anomalies)
