@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments import folder_name, training_settings
 from pasted import pasted_scenes
 from real_sets import SHARED
 from strays.data import open_scenes
@@ -25,7 +26,7 @@ from strays.metrics import PixelMetrics
 from strays.negatives import build_negatives
 from strays.scene import Scene
 from strays.scoring import Scorer
-from strays.training import TrainingSettings, train
+from strays.training import train
 from strays.training.validation import closed_set_metrics
 from tables import markdown
 
@@ -86,12 +87,11 @@ def main() -> None:
 
 def measure(experiment: str, seed: int, arguments: argparse.Namespace) -> None:
     """Run one experiment, unless it has been, and write down what became of it."""
-    folder = arguments.out / f"{experiment.translate(str.maketrans(' :,=', '----'))}-{seed}"
+    folder = arguments.out / folder_name(experiment, seed)
     if (folder / "result.json").is_file():
         return
-    recipe, *others = experiment.split()
-    usual = {"recipe": recipe, "seed": seed, "epochs": arguments.epochs, "crop": arguments.crop.split("x")}
-    settings = TrainingSettings(**{**BASE, **usual, **dict(one.split("=", 1) for one in others)})
+    usual = {**BASE, "seed": seed, "epochs": arguments.epochs, "crop": arguments.crop.split("x")}
+    settings = training_settings(experiment, usual)
     model = train(settings, make_folder(folder) / "run", device="cpu", validate_every=0)
     detectors = (*DETECTORS, *(HEADS if model.network.has_outlier_head else ()), model.facts.detector)
     scorer = Scorer.build(model, list(dict.fromkeys(detectors)))

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from experiments import folder_name, training_settings
 from pasted import anomaly_mask, pasted_scenes
 from real_sets import SETS, SHARED, SIZE, open_real, title_of
 from strays.benchmark import Benchmark, Protocol
@@ -104,7 +105,7 @@ def measure(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -
 
 def folder_of(out: Path, track: str, recipe: str, seed: int) -> Path:
     """Return where the run of a recipe, and what it is worth on a track, is kept."""
-    return out / track / f"{recipe.translate(str.maketrans(' :,=', '----'))}-{seed}"
+    return out / track / folder_name(recipe, seed)
 
 
 def name_of(recipe: str) -> str:
@@ -117,20 +118,16 @@ def trained(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -
     base = "default" if track == "pasted" else str(held_out_base(arguments))
     if recipe == PLAIN:
         return load_model(base)
-    spec, *others = SETTINGS.get(track, {}).get(recipe, recipe).split()
     data = CAMVID_FOLDER if track == "pasted" else held_out_copy(arguments.out)
-    settings = TrainingSettings(
-        **{
-            "recipe": spec,
-            "init": base,
-            "data": (f"camvid={data}",),
-            "negatives": NEGATIVES.get(name_of(recipe), OBJECTS),
-            "epochs": arguments.epochs,
-            "crop": arguments.crop.split("x"),
-            "seed": seed,
-            **dict(one.split("=") for one in others),
-        }
-    )
+    usual = {
+        "init": base,
+        "data": (f"camvid={data}",),
+        "negatives": NEGATIVES.get(name_of(recipe), OBJECTS),
+        "epochs": arguments.epochs,
+        "crop": arguments.crop.split("x"),
+        "seed": seed,
+    }
+    settings = training_settings(SETTINGS.get(track, {}).get(recipe, recipe), usual)
     return train(settings, folder_of(arguments.out, track, recipe, seed) / "run", device="cpu", validate_every=0)
 
 

@@ -258,8 +258,9 @@ def test_blocks_without_weights_cannot_be_trained_alone(trainer: Callable[..., T
         trainer(trained=("classifier.1",))
 
 
-def test_the_average_is_where_the_network_is(trainer: Callable[..., Trainer]) -> None:
-    learner = trainer(network="enet", average=0.9)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is one device only")
+def test_the_average_is_where_the_network_is(settings: Change, tmp_path: Path) -> None:
+    learner = Trainer(settings(network="enet", average=0.9), tmp_path, "cuda")
     assert learner.outcome is not learner.network
     devices = {one.device for network in (learner.network, learner.outcome) for one in network.parameters()}
     assert devices == {learner.accelerator.device}
