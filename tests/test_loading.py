@@ -136,6 +136,58 @@ def test_built_in_models_are_listed_by_name(folder: Path, monkeypatch: pytest.Mo
     assert load_model("model").name == "enet@city"
 
 
+def test_a_wrapper_keeps_the_facts_and_is_named(weights: Path) -> None:
+    spec = f" sliding-window( enet@{weights} , window=32, stride=24 )"
+    plain, model = load_model(f"enet@{weights}"), load_model(spec)
+    assert model.name == "sliding-window(enet@city,window=32,stride=24)"
+    assert model.source == spec
+    told = {"name": model.name, "network": "sliding-window(enet,window=32,stride=24)"}
+    assert model.facts == plain.facts.model_copy(update=told)
+    assert model.sha256() == plain.sha256()
+    assert not model.network.training
+    seen = torch.rand(1, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        windows = [plain.predict(seen[..., left : left + 32]).logits for left in (0, 8)]
+        found = model.predict(seen).logits
+    torch.testing.assert_close(found[..., :8], windows[0][..., :8])
+    torch.testing.assert_close(found[..., 8:32], (windows[0][..., 8:] + windows[1][..., :24]) / 2)
+
+
+def test_wrappers_state_their_defaults_and_stand_around_each_other(folder: Path) -> None:
+    assert load_model(f"sliding-window({folder})").name == "sliding-window(enet@city,window=768,stride=512)"
+    model = load_model(f"mirrored(multi-scale(sliding-window({folder},64,48),scales=1/2+1,average=probabilities))")
+    inner = "sliding-window(enet@city,window=64,stride=48)"
+    assert model.name == f"mirrored(multi-scale({inner},scales=1/2+1,average=probabilities))"
+    assert model.facts.network == model.name.replace("@city", "")
+    assert model.facts.configuration == {"classes": 20}
+    assert model.sha256() == load_model(str(folder)).sha256()
+
+
+def test_what_is_wrapped_may_have_equals_signs_and_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = folder.parent / "rate=0.1" / "run(2)"
+    home.parent.mkdir()
+    folder.rename(home)
+    assert load_model(f"mirrored({home})").name == load_model(f"mirrored(base={home})").name == "mirrored(enet@city)"
+    asked: list[str] = []
+    monkeypatch.setitem(loading.SCHEMES._found, "hf", lambda rest: asked.append(rest) or random_enet(19))
+    model = load_model("sliding-window(hf:ORG/ID,fit=pad,window=64,stride=64)")
+    assert asked == ["ORG/ID,fit=pad"]
+    assert model.name == "sliding-window(hf:ORG/ID,fit=pad,window=64,stride=64)"
+
+
+def test_a_wrapped_model_takes_another_taxonomy(weights: Path) -> None:
+    assert load_model(f"mirrored(enet@{weights})", taxonomy="cityscapes-void").taxonomy == CITYSCAPES_VOID
+    with pytest.raises(InputError, match=r"mirrored\(enet@city\) has 20 channels, but the taxonomy cityscapes has 19"):
+        load_model(f"mirrored(enet@{weights})", taxonomy="cityscapes")
+
+
+def test_a_wrapped_model_is_no_model_directory(weights: Path, tmp_path: Path) -> None:
+    """The folder holds the network; how often it looks at an image stays in the model string, where it is seen."""
+    with pytest.raises(InputError, match=r"mirrored\(enet@city\) cannot be saved as a model directory"):
+        load_model(f"mirrored(enet@{weights})").save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_python_of_your_own(own: Made) -> None:
     model = load_model("python:strays_tests_own:make")
     assert model.name == "python:strays_tests_own:make"
@@ -210,6 +262,19 @@ def test_a_taxonomy_that_does_not_fit(weights: Path) -> None:
         ("python:nothing", r"expected python:package.module:factory"),
         ("onnx:missing.onnx", r"no ONNX file at missing.onnx"),
         ("hf:nothing", r"hf:nothing is neither a folder that exists nor of the form hf:ORG/ID"),
+        ("mirrored", r"no model is called 'mirrored'; did you mean 'mirrored\(MODEL\)'"),
+        ("mirored(default)", r"no network wrapper is called 'mirored'; did you mean 'mirrored'"),
+        ("runs/city(2)", r"no model is called 'runs/city\(2\)'"),
+        ("mirrored(default", r"'mirrored\(default' has no closing bracket at its end: write mirrored\(...\)"),
+        ("mirrored()", r"'mirrored\(\)' names 0 models, expected one: write mirrored\(MODEL\)"),
+        ("mirrored(default,base=default)", r"names 2 models, expected one: write mirrored\(MODEL\)"),
+        ("mirrored(default,enet@w.pth)", r"mirrored takes at most 1 values, got 2: default, enet@w.pth"),
+        ("mirrored(sigma=2)", r"mirrored has no setting 'sigma'; it has none"),
+        ("sliding-window(default,windw=64)", r"no model is called 'default,windw=64'; did you mean 'default'"),
+        ("sliding-window(default,window=wide)", r"sliding-window: window is 'wide': Input should be a valid integer"),
+        ("sliding-window(default,window=64)", r"window is 64 and stride 512, expected a window of at least 1 pixel"),
+        ("multi-scale(default,average=scores)", r"average is 'scores': Input should be 'logits' or 'probabilities'"),
+        ("mirrored(multi-scale(defalt))", r"no model is called 'defalt'; did you mean 'default'"),
     ],
 )
 def test_a_wrong_string_gets_a_hint(spec: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

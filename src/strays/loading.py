@@ -1,6 +1,6 @@
-"""Models from the strings that people write: a name, a folder, ``NAME@FILE``, ``hf:``, ``onnx:`` and ``python:``."""
+"""Models from the strings that people write: a name, a folder, ``NAME@FILE``, ``hf:``, ``mirrored(...)`` and so on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from strays.errors import InputError
 from strays.model import MODEL_FILE, Model, ModelFacts
 from strays.networks.base import NETWORKS, SCHEMES, SegmentationNetwork
 from strays.networks.weights import load_state, read_weights
+from strays.networks.wrapper import WRAPPERS, NetworkWrapper
 from strays.registry import unknown_name
+from strays.specs import call_arguments, parsed_settings
 from strays.taxonomy import IGNORE, TAXONOMIES, LabelClass, Taxonomy, load_taxonomy
 
 __all__ = ["DEFAULT_MODEL", "builtin_models", "choose_device", "load_model"]
@@ -30,7 +32,8 @@ def load_model(spec: str = "default", taxonomy: str | None = None, device: str =
     Args:
         spec: a built-in name (``default``), a folder written by ``strays train``, ``NETWORK@FILE`` with the weights of
             a known network (``enet@weights.pth``), ``hf:ORG/ID`` or ``hf:FOLDER``, ``onnx:FILE``, or
-            ``python:package.module:factory``.
+            ``python:package.module:factory``; or one of these in a wrapper, such as
+            ``mirrored(sliding-window(hf:ORG/ID,window=768,stride=512))``.
         taxonomy: name or JSON file of the classes, where the model does not tell them; a network with 20, 19, 13 or 11
             channels is taken for one of the built-in taxonomies otherwise.
         device: ``auto`` takes a GPU where there is one; or ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -71,6 +74,9 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def _load(spec: str) -> Model:
+    wrapper, bracket, _ = (part.strip() for part in spec.partition("("))
+    if bracket and wrapper in WRAPPERS:
+        return _around(wrapper, spec)
     builtin = _BUILTIN / (DEFAULT_MODEL if spec == "default" else spec)
     if (builtin / MODEL_FILE).is_file():
         return Model.load(builtin)
@@ -84,6 +90,20 @@ def _load(spec: str) -> Model:
     if at:
         return _with_weights(name, Path(file).expanduser(), spec)
     raise InputError(_no_model(spec))
+
+
+def _around(wrapper: str, spec: str) -> Model:
+    """Return the model in the brackets of ``wrapper(MODEL,key=value)`` with the wrapper around it and in its name."""
+    kind: Callable[..., NetworkWrapper] = WRAPPERS[wrapper]
+    given = call_arguments(spec, wrapper, kind)
+    inner = [one for one in given if one.partition("=")[0].strip() == "base"]
+    settings = parsed_settings(wrapper, kind, [one for one in given if one not in inner], without=("base",))
+    if len(inner) != 1:
+        raise InputError(f"{spec!r} names {len(inner)} models, expected one: write {wrapper}(MODEL)")
+    model = _load(inner[0].partition("=")[2].strip())
+    network = kind(model.network, **settings)
+    names = {"name": network.around(model.name), "network": network.around(model.facts.network)}
+    return Model(network, model.facts.model_copy(update=names), spec)
 
 
 def _with_weights(name: str, file: Path, spec: str) -> Model:
@@ -143,7 +163,11 @@ def _fitting(taxonomy: Taxonomy, channels: int, name: str) -> Taxonomy:
 
 
 def _no_model(spec: str) -> str:
+    name, bracket, _ = spec.partition("(")
+    if bracket and spec.endswith(")") and "/" not in name:
+        return unknown_name("network wrapper", name.strip(), WRAPPERS)
     known = ["default", *builtin_models(), *(f"{name}@FILE" for name in NETWORKS), *(f"{one}:..." for one in SCHEMES)]
+    known += [f"{name}(MODEL)" for name in WRAPPERS]
     if spec in NETWORKS:
         return f"{spec} is a network without weights: name them as {spec}@FILE"
     if Path(spec).is_file():

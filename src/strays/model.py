@@ -16,6 +16,7 @@ from strays.errors import InputError
 from strays.files import make_folder, whole_file, write_text
 from strays.networks.base import NETWORKS, Configuration, Normalization, SegmentationNetwork
 from strays.networks.weights import load_state, read_weights
+from strays.networks.wrapper import NetworkWrapper
 from strays.prediction import Prediction
 from strays.taxonomy import Taxonomy
 
@@ -150,6 +151,10 @@ class Model(
             InputError: if the network is none that can be built from its configuration, such as a user's own module,
                 or the folder cannot be written to.
         """
+        if isinstance(self.network, NetworkWrapper):
+            raise InputError(
+                f"{self.name} is a way to run a model: save that one, and write the wrapper around its folder"
+            )
         extended = self.network.configuration.get("network", self.facts.network)
         if self.facts.network not in NETWORKS or extended not in NETWORKS:
             raise InputError(f"{self.name} cannot be saved as a model directory: strays does not build its network")

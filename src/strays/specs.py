@@ -1,20 +1,104 @@
-"""Settings of a component in words: ``key=value`` parsed by the types of its keyword arguments."""
+"""Components in words: ``name(value,key=value)`` taken apart and parsed by the types of the keyword arguments."""
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
+from fractions import Fraction
 from typing import get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from strays.errors import InputError
 
-__all__ = ["Value", "parsed_settings", "setting_types"]
+__all__ = ["Value", "call_arguments", "is_setting", "parsed_scales", "parsed_settings", "setting_types", "split_parts"]
 
 Value = float | int | str | bool | None
 """What a setting in words may become."""
 
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
+
+
+def split_parts(text: str) -> list[str]:
+    """Return what stands between the commas that are in no bracket, empty parts left out.
+
+    Example:
+        >>> split_parts("a(b,c=1), d=2")
+        ['a(b,c=1)', 'd=2']
+    """
+    parts, depth = [""], 0
+    for letter in text:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def is_setting(part: str) -> bool:
+    """Return whether a part is ``key=value``, and no component in words or path that holds an equals sign.
+
+    Example:
+        >>> [is_setting(part) for part in ("sigma=2", "energy:temperature=2", "runs/rate=0.1/model")]
+        [True, False, False]
+    """
+    return "=" in part and not any(mark in part.partition("=")[0] for mark in ":@(/")
+
+
+def call_arguments(spec: str, name: str, kind: Callable[..., object]) -> list[str]:
+    """Return ``key=value`` for every argument of ``name(value,key=value)``; those without a key get it by position.
+
+    ``key=value`` belongs to the value before it where the component itself knows no such key.
+
+    Args:
+        spec: the component in words, with its brackets.
+        name: what it is called there.
+        kind: what takes the arguments.
+
+    Raises:
+        InputError: if the closing bracket is missing, or there are more values than keys.
+
+    Example:
+        >>> def scaled(other: str, factor: float = 1.0) -> None: ...
+        >>> call_arguments("scaled(energy,temperature=2,factor=3)", "scaled", scaled)
+        ['other=energy,temperature=2', 'factor=3']
+    """
+    rest = spec.strip().removeprefix(name).strip()
+    if not rest.endswith(")"):
+        raise InputError(f"{spec!r} has no closing bracket at its end: write {name}(...)")
+    keys = list(setting_types(kind))
+    values: list[str] = []
+    settings: list[str] = []
+    for part in split_parts(rest[1:-1]):
+        known = part.partition("=")[0].strip() in keys
+        if is_setting(part) and (known or not values):
+            settings.append(part)
+        elif is_setting(part):
+            values[-1] += f",{part}"
+        else:
+            values.append(part)
+    if len(values) > len(keys):
+        raise InputError(f"{name} takes at most {len(keys)} values, got {len(values)}: {', '.join(values)}")
+    return [f"{key}={value}" for key, value in zip(keys, values, strict=False)] + settings
+
+
+def parsed_scales(scales: str) -> tuple[Fraction, ...]:
+    """Return the numbers in a setting such as ``"300/720+1"``.
+
+    Raises:
+        InputError: if one is no number above 0.
+
+    Example:
+        >>> parsed_scales("1/2 + 1.5")
+        (Fraction(1, 2), Fraction(3, 2))
+    """
+    try:
+        parsed = tuple(Fraction(part.strip()) for part in scales.split("+"))
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"expected scales such as 1 or 300/720+1, got {scales!r}") from error
+    if min(parsed) <= 0:
+        raise InputError(f"expected scales above 0, got {scales!r}")
+    return parsed
 
 
 def parsed_settings(

@@ -23,12 +23,15 @@ EVERYTHING = {"outlier_head": True, "extra_channel": True, "auxiliary": True, "d
 SPECIAL: dict[str, Configuration] = {
     "huggingface": {"config": json.dumps(TINY)},
     "extended": {"network": "enet", **EVERYTHING},
+    "segmenter": {"backbone": "ti", "image_size": 64},
 }
 """Networks that are too large, or do too little, when they are built with default settings."""
 
 PARAMETERS = {
     "enet": (20, 351_804),
     "erfnet": (20, 2_066_836),
+    "espnetv2": (20, 789_242),
+    "ladder-densenet-121": (19, 11_067_414 - 3_075),  # without the auxiliary heads that the specification counts
     "swiftnet-mnv2": (11, 2_904_759),
     "swiftnet-rn18": (19, 11_797_071),
     "swiftnet-rn18-pyramid": (19, 12_056_275),

@@ -14,7 +14,7 @@ from torch.nn import functional
 from strays.cards import Card
 from strays.errors import InputError
 from strays.model import Model, ModelFacts
-from strays.networks.base import NETWORKS, Normalization, SegmentationNetwork
+from strays.networks.base import NETWORKS, Configuration, Normalization, SegmentationNetwork
 from strays.networks.extended import ExtendedNetwork, Extension, extend
 from strays.networks.huggingface import HuggingFaceNetwork
 from strays.networks.python_module import UserNetwork
@@ -25,7 +25,8 @@ CLASSES = 3
 FULL = Extension(outlier_head=True, extra_channel=True, auxiliary=True, dropout=0.5)
 HEADS = Extension(outlier_head=True, extra_channel=True)
 TRANSFORMERS = ["segformer", "upernet", "mask2former", "eomt"]
-LARGE = ["swiftnet-rn18", "swiftnet-rn18-pyramid"]
+LARGE = ["swiftnet-rn18", "swiftnet-rn18-pyramid", "deeplab-v3plus", "ladder-densenet-121", "pspnet", "segmenter"]
+SMALL: dict[str, Configuration] = {"segmenter": {"backbone": "ti", "image_size": 64}}
 NAMES = [*(name for name in NETWORKS if name not in ("extended", "huggingface", *LARGE)), *TRANSFORMERS]
 
 
@@ -38,7 +39,7 @@ def plain(name: str) -> SegmentationNetwork:
     if name in BUILDERS:
         with torch.no_grad():
             return HuggingFaceNetwork(model=randomized(BUILDERS[name]()), fit="pad")
-    return NETWORKS[name](classes=CLASSES).eval()
+    return NETWORKS[name](classes=CLASSES, **SMALL.get(name, {})).eval()
 
 
 def extended(name: str, extension: Extension) -> ExtendedNetwork:

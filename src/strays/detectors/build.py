@@ -4,7 +4,7 @@ from pathlib import Path
 
 from strays.detectors.base import DETECTORS, Detector
 from strays.errors import InputError
-from strays.specs import parsed_settings, setting_types
+from strays.specs import call_arguments, is_setting, parsed_settings, split_parts
 
 __all__ = ["build_detector", "spec_of", "split_specs"]
 
@@ -30,9 +30,7 @@ def build_detector(spec: str) -> Detector:
     name = spec.split("(")[0].split("@")[0].split(":")[0].strip()
     kind, rest = DETECTORS[name], spec[len(name) :].strip()
     if rest.startswith("("):
-        if not rest.endswith(")"):
-            raise InputError(f"{spec!r} has no closing bracket at its end: write {name}(...)")
-        return kind(**parsed_settings(name, kind, _arguments(name, kind, rest[1:-1])))
+        return kind(**parsed_settings(name, kind, call_arguments(spec, name, kind)))
     settings, at, file = rest.partition("@")
     if at and settings:
         raise InputError(f"{spec!r} states settings and a file; the file holds the settings: write {name}@{file}")
@@ -60,46 +58,9 @@ def split_specs(text: str) -> list[str]:
         ['msp', 'entropy:temperature=2,normalised=no', 'smoothed(energy,sigma=2)']
     """
     specs: list[str] = []
-    for part in _top_level(text):
-        if specs and _is_setting(part):
+    for part in split_parts(text):
+        if specs and is_setting(part):
             specs[-1] += f",{part}"
         else:
             specs.append(part)
     return specs
-
-
-def _top_level(text: str) -> list[str]:
-    """Return what stands between the commas that are in no bracket."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += {"(": 1, ")": -1}.get(letter, 0)
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _is_setting(part: str) -> bool:
-    return "=" in part and not any(mark in part.partition("=")[0] for mark in ":@(")
-
-
-def _arguments(name: str, kind: type[Detector], text: str) -> list[str]:
-    """Return ``key=value`` for every argument of a call; those without a key get theirs by position.
-
-    ``key=value`` belongs to the detector before it where the call itself knows no such key.
-    """
-    keys = list(setting_types(kind))
-    values: list[str] = []
-    settings: list[str] = []
-    for part in _top_level(text):
-        known = part.partition("=")[0].strip() in keys
-        if _is_setting(part) and (known or not values):
-            settings.append(part)
-        elif _is_setting(part):
-            values[-1] += f",{part}"
-        else:
-            values.append(part)
-    if len(values) > len(keys):
-        raise InputError(f"{name} takes at most {len(keys)} values, got {len(values)}: {', '.join(values)}")
-    return [f"{key}={value}" for key, value in zip(keys, values, strict=False)] + settings

@@ -18,6 +18,7 @@ from strays.detectors.statistics import Accumulator, State, Statistics
 from strays.detectors.stored import Settings
 from strays.errors import InputError
 from strays.prediction import Prediction
+from strays.specs import parsed_scales
 
 __all__ = [
     "ClassSums",
@@ -218,7 +219,7 @@ class Prototypes(FittedDetector[PrototypeStatistics]):
         if source not in ("fit", "classifier"):
             raise InputError(f"expected source fit or classifier, got {source!r}")
         self.tap, self.source, self.scales = tap, source, scales
-        self._scales = _parsed_scales(scales)
+        self._scales = parsed_scales(scales)
         self.register_buffer("prototypes_", None)
 
     def settings(self) -> Settings:
@@ -303,13 +304,3 @@ def _looks(prediction: Prediction, scales: tuple[Fraction, ...]) -> Iterator[Pre
 
 def _rounded_up(side: int, scale: Fraction) -> int:
     return -(-max(1, int(side * scale)) // _GRID) * _GRID
-
-
-def _parsed_scales(scales: str) -> tuple[Fraction, ...]:
-    try:
-        parsed = tuple(Fraction(part.strip()) for part in scales.split("+"))
-    except (ValueError, ZeroDivisionError) as error:
-        raise InputError(f"expected scales such as 1 or 300/720+1, got {scales!r}") from error
-    if min(parsed) <= 0:
-        raise InputError(f"expected scales above 0, got {scales!r}")
-    return parsed

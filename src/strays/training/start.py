@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from torch import nn
 
 from strays.errors import InputError
 from strays.loading import load_model
-from strays.networks.base import NETWORKS, SegmentationNetwork
+from strays.networks.base import NETWORKS, SegmentationNetwork, StateDict
 from strays.networks.extended import Extension, extend
 from strays.networks.weights import load_state, read_weights
 from strays.recipes import RECIPES
@@ -96,8 +97,16 @@ def _with_void(taxonomy: Taxonomy) -> Taxonomy:
     return Taxonomy(name=f"{taxonomy.name}-void", classes=(*taxonomy.classes, void), void=len(taxonomy))
 
 
+@runtime_checkable
+class _Adapting(Protocol):
+    """An encoder that takes the weights of a classifier and leaves out what it does not have."""
+
+    def adapted(self, state: StateDict) -> StateDict: ...
+
+
 def _load_encoder(network: nn.Module, path: Path) -> None:
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise InputError(f"{type(network).__name__} has no encoder to load {path} into: leave --encoder-weights out")
-    load_state(encoder, {key: value.float() for key, value in read_weights(path).items()}, str(path))
+    state = {key: value.float() for key, value in read_weights(path).items()}
+    load_state(encoder, encoder.adapted(state) if isinstance(encoder, _Adapting) else state, str(path))
