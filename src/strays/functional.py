@@ -56,7 +56,17 @@ from strays.detectors.standardized_max_logit import standardized_max_logit
 from strays.detectors.void import void_probability
 from strays.divergences import jensen_shannon_from_uniform
 from strays.kernels.nearest import nearest
-from strays.metrics import auroc, average_precision, best_f1, component_overlaps, fpr_at_tpr, open_set_threshold
+from strays.metrics import (
+    auroc,
+    average_precision,
+    best_f1,
+    component_overlaps,
+    failure_mask,
+    fpr_at_tpr,
+    instance_outcomes,
+    maximal_detection_margin,
+    open_set_threshold,
+)
 from strays.objectives.cross_entropy import cross_entropy_loss
 from strays.objectives.densehybrid import densehybrid_loss
 from strays.objectives.dirichlet import dirichlet_loss
@@ -96,10 +106,12 @@ __all__ = [
     "entropy",
     "expected_entropy",
     "expected_pairwise_kl",
+    "failure_mask",
     "flow_nll",
     "fpr_at_tpr",
     "gaussian_mixture_log_density",
     "gaussian_smoothed",
+    "instance_outcomes",
     "jensen_shannon_from_uniform",
     "jsd_to_uniform",
     "jsd_to_uniform_loss",
@@ -111,6 +123,7 @@ __all__ = [
     "maskomaly_all",
     "max_entropy_loss",
     "max_logit",
+    "maximal_detection_margin",
     "mean_neighbour_distance",
     "meta_entropy_loss",
     "minimum_nll",
