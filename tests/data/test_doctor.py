@@ -151,7 +151,7 @@ def test_incomplete_and_resized_copies(
     monkeypatch.setattr(DATASETS["camvid"], "facts", Facts({"train": 9, "val": 2, "test": 3}, frozenset({(16, 24)})))
     diagnosis = examine(camvid)
     texts = [str(problem) for problem in diagnosis.problems]
-    assert any("(test): 2 frames; expected 3; complete it" in text for text in texts)
+    assert any("(test): 2 frames, number 2 missing; expected 3; complete it" in text for text in texts)
     assert sum("2 images of 12x8; expected 24x16; use the original files" in text for text in texts) == 3
     assert not any("(train): 2 frames" in text for text in texts)  # of no consequence for evaluations
     assert "train: 2 of 9 frames" in diagnosis.text()
@@ -183,11 +183,11 @@ def test_undeclared_255_is_a_question(own: Path, save: Save, stripes: Stripes) -
 def test_notes(own: Path, save: Save, photo: Array, stripes: Stripes) -> None:
     save("own/images/0.png", photo, kind="JPEG")
     for index in range(4):
-        save(f"own/masks/{index}.png", stripes(1, 1, 1, 0))
+        save(f"own/masks/{index}.png", stripes(0, 0))
     (own / "readme.txt").write_text("hello")
     notes = " / ".join(examine(own).notes)
     assert "1 images hold JPEG under another suffix" in notes
-    assert "more than half of all pixels are anomalous: are inlier and anomaly exchanged?" in notes
+    assert "no mask holds an anomaly; average precision is undefined without any" in notes
     assert "files that are not read: 1 .txt" in notes
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from strays.data.alignment import evidence, misplaced
 from strays.data.doctor import examine
 from strays.data.opening import open_scenes
 
@@ -62,6 +63,22 @@ def test_road_anomaly_21_has_the_stated_shares(shared: Path) -> None:
     assert diagnosis.notes == ("val: 10 images hold JPEG under another suffix; they are read by content",)
 
 
+@pytest.mark.parametrize("name", ["RoadAnomaly", "fs_static"])
+def test_real_masks_are_not_thought_to_lie_on_other_images(shared: Path, name: str) -> None:
+    diagnosis = examine(shared / "data/anomaly_validation" / name)
+    assert diagnosis.healthy, diagnosis.text()
+
+
+def test_real_masks_that_are_exchanged_are_found(shared: Path) -> None:
+    scenes = open_scenes(shared / "data/anomaly_validation/RoadAnomaly21")
+    images, masks = [scene.image for scene in scenes], [scene.mask for scene in scenes]
+    kept = [evidence(image, mask) for image, mask in zip(images, masks, strict=True) if mask is not None]
+    assert misplaced([one for one in kept if one is not None]) == []
+    masks[2], masks[6] = masks[6], masks[2]
+    kept = [evidence(image, mask) for image, mask in zip(images, masks, strict=True) if mask is not None]
+    assert sorted(misplaced([one for one in kept if one is not None])) == [(2, 6), (6, 2)]
+
+
 def test_the_doctor_on_animals_with_undeclared_masks(shared: Path) -> None:
     diagnosis = examine(shared / "data/held_out_objects")
     assert diagnosis.dataset == "folder"
@@ -71,5 +88,5 @@ def test_the_doctor_on_animals_with_undeclared_masks(shared: Path) -> None:
 
 def test_folders_of_several_sets_say_where_to_point(shared: Path) -> None:
     fixes = [problem.fix for problem in examine(shared / "data").problems]
-    for folder in ("camvid", "cityscapes", "idd20k_lite", "anomaly_validation/RoadAnomaly"):
+    for folder in ("camvid", "cityscapes", "idd20k_lite", "anomaly_validation/RoadAnomaly", "held_out_objects"):
         assert f"point at {shared / 'data' / folder}" in fixes

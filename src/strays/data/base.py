@@ -230,12 +230,17 @@ class Facts:
         sizes: (H, W) of its images; empty if they vary.
         formats: what its images are stored as; empty if releases differ.
         shares: split -> share of each mask value (``inlier``, ``anomaly``, ``ignore``), in [0, 1], of all pixels.
+        without_anomaly: split -> how many of its frames hold no anomaly.
+        version: the release that the facts are of and how it differs from earlier ones, in words; empty if there is
+            only one.
     """
 
     frames: Mapping[str | None, int] = field(default_factory=dict)
     sizes: frozenset[tuple[int, int]] = frozenset()
     formats: frozenset[str] = frozenset()
     shares: Mapping[str | None, Mapping[str, float]] = field(default_factory=dict)
+    without_anomaly: Mapping[str | None, int] = field(default_factory=dict)
+    version: str = ""
 
 
 @dataclass(frozen=True)

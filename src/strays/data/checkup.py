@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from strays.data.alignment import Evidence, evidence
 from strays.data.base import Frame, FrameSet, size_complaint
 from strays.data.diagnosis import Problem, SplitReport
 from strays.data.images import ImageHeader, probe_image, read_map
@@ -38,6 +39,7 @@ class FrameReport:
         mask: pixels (256,) of each mask value, or None.
         coloured: whether its map is a picture instead of numbers.
         misnamed: whether the image's name ends like another format than it has.
+        evidence: what tells whether the mask is that of this image, or None.
         problems: what is wrong.
     """
 
@@ -47,18 +49,29 @@ class FrameReport:
     mask: NDArray[np.int64] | None
     coloured: bool
     misnamed: bool
+    evidence: Evidence | None
     problems: tuple[Problem, ...]
 
 
-def check_frame(frames: FrameSet, frame: Frame) -> FrameReport:
-    """Return what the files of a frame hold; whatever is wrong becomes a problem and stops nothing."""
+def check_frame(frames: FrameSet, frame: Frame, compare: bool = False) -> FrameReport:
+    """Return what the files of a frame hold; whatever is wrong becomes a problem and stops nothing.
+
+    Args:
+        frames: the set of the frame.
+        frame: what to read.
+        compare: whether to keep what tells if the mask is that of this image.
+    """
     problems: list[Problem] = []
-    header, size = _check_image(frames, frame, problems)
-    labels = _check_map(frame, frame.labels, frames.label_map, size, problems)
-    mask = _check_map(frame, frame.mask, frames.mask_map, size, problems)
+    header, image = _check_image(frames, frame, problems)
+    labels = _check_map(frame, frame.labels, frames.label_map, image, problems)
+    # One file that holds both is complained about once.
+    heard = [] if frame.mask == frame.labels else problems
+    mask = _check_map(frame, frame.mask, frames.mask_map, image, heard)
+    kept = evidence(image, mask[0]) if compare and image is not None and mask is not None else None
+    size = None if image is None else image.shape[:2]
     misnamed = header is not None and frame.image.suffix.lower() not in _SUFFIXES[header.format]
     coloured = any(path is not None and _is_coloured(path) for path in (frame.labels, frame.mask))
-    return FrameReport(header, size, labels, mask, coloured, misnamed, tuple(problems))
+    return FrameReport(header, size, _pixels(labels), _pixels(mask), coloured, misnamed, kept, tuple(problems))
 
 
 def problem_of(path: Path, error: InputError, expected: str) -> Problem:
@@ -74,6 +87,7 @@ class Tally:
 
     frames: int = 0
     readable: int = 0
+    masked: int = 0
     without_anomaly: int = 0
     coloured: int = 0
     misnamed: Counter[str] = field(default_factory=Counter)
@@ -81,12 +95,14 @@ class Tally:
     headers: Counter[tuple[str, str]] = field(default_factory=Counter)
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     mask: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    evidence: list[Evidence | None] = field(default_factory=list)
 
     def add(self, report: FrameReport) -> None:
         """Count one frame."""
         self.frames += 1
         self.readable += not report.problems
         self.coloured += report.coloured
+        self.evidence.append(report.evidence)
         if report.size is not None:
             self.sizes[report.size] += 1
         if report.header is not None:
@@ -96,6 +112,7 @@ class Tally:
             self.labels += report.labels
         if report.mask is not None:
             self.mask += report.mask
+            self.masked += 1
             self.without_anomaly += not report.mask[ANOMALY]
 
     def mask_shares(self) -> dict[str, float]:
@@ -129,14 +146,16 @@ class Tally:
 
 def _check_image(
     frames: FrameSet, frame: Frame, problems: list[Problem]
-) -> tuple[ImageHeader | None, tuple[int, int] | None]:
+) -> tuple[ImageHeader, NDArray[np.uint8]] | tuple[None, None]:
     try:
-        header = probe_image(frame.image)
-        height, width = frames.read_image(frame).shape[:2]
+        return probe_image(frame.image), frames.read_image(frame)
     except InputError as error:
         problems.append(problem_of(frame.image, error, "a readable image"))
         return None, None
-    return header, (height, width)
+
+
+def _pixels(checked: tuple[NDArray[np.uint8], NDArray[np.int64]] | None) -> NDArray[np.int64] | None:
+    return None if checked is None else checked[1]
 
 
 def _is_coloured(path: Path) -> bool:
@@ -146,13 +165,21 @@ def _is_coloured(path: Path) -> bool:
         return False
 
 
+def _is_jpeg(path: Path) -> bool:
+    try:
+        return probe_image(path).format == "JPEG"
+    except InputError:
+        return False
+
+
 def _check_map(
     frame: Frame,
     path: Path | None,
     declared: ValueMap | None,
-    size: tuple[int, int] | None,
+    image: NDArray[np.uint8] | None,
     problems: list[Problem],
-) -> NDArray[np.int64] | None:
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
+    """Return a map in the library's own values (H, W), undeclared ones ignored, and its declared pixels (256,)."""
     if path is None or declared is None:
         return None
     try:
@@ -161,10 +188,26 @@ def _check_map(
         problems.append(problem_of(path, error, f"a {declared.kind}: {declared.expected()}"))
         return None
     counts = histogram(raw)
-    if size is not None and raw.shape != size:
-        wrong = InputError(size_complaint(declared.kind, raw.shape, frame.image, size))
-        problems.append(problem_of(path, wrong, f"{size[1]}x{size[0]} like the image"))
-    if unknown := declared.unknown(counts):
-        found = declared.complaint(unknown, counts).partition(", expected")[0]
-        problems.append(Problem(str(path), found, declared.expected(), declared.fix(unknown)))
-    return declared.converted(counts)
+    if image is not None and raw.shape != image.shape[:2]:
+        height, width = image.shape[:2]
+        wrong = InputError(size_complaint(declared.kind, raw.shape, frame.image, image.shape))
+        problems.append(problem_of(path, wrong, f"{width}x{height} like the image"))
+    if complaint := _value_complaint(path, declared, counts):
+        problems.append(complaint)
+    return declared.apply(raw), declared.converted(counts)
+
+
+def _value_complaint(path: Path, declared: ValueMap, counts: NDArray[np.int64]) -> Problem | None:
+    unknown = declared.unknown(counts)
+    found = declared.complaint(unknown, counts).partition(", expected")[0] if unknown else ""
+    if _is_jpeg(path):
+        blurred = f"{_article(declared.kind)} stored as JPEG, which changes its values" + (
+            f": {found}" if found else ""
+        )
+        fix = "use the original PNG file; one that is saved as PNG now keeps the damage"
+        return Problem(str(path), blurred, f"a lossless file with {declared.expected()}", fix)
+    return Problem(str(path), found, declared.expected(), declared.fix(unknown)) if unknown else None
+
+
+def _article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

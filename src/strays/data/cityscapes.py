@@ -20,7 +20,12 @@ _TRAINED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31
 LABEL_IDS = LabelMap({**dict.fromkeys(range(34), IGNORE), **{raw: index for index, raw in enumerate(_TRAINED_IDS)}})
 """The ids 0 to 33 of ``labelIds`` files: 19 of them are trained, the others ignored."""
 
-TRAIN_IDS = LabelMap.indices(19)
+TRAIN_IDS = LabelMap.indices(
+    19,
+    hints=dict.fromkeys(
+        range(19, 34), "labelTrainIds end at 18: these are labelIds, so call the file ..._labelIds.png"
+    ),
+)
 """The values of ``labelTrainIds`` files."""
 
 _ENCODINGS = {"_gtFine_labelTrainIds": TRAIN_IDS, "_gtFine_labelIds": LABEL_IDS}

@@ -1,15 +1,17 @@
 """The doctor: which data set a folder is, whether its files are right, and how to mend what is not."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from strays.data.alignment import MOST_FRAMES
 from strays.data.base import DATASETS, DatasetReader, FrameSet, SceneSet
 from strays.data.checkup import Tally, check_frame, problem_of
+from strays.data.comparison import compared_with_facts, compared_with_images
 from strays.data.diagnosis import Diagnosis, Problem, SplitReport
-from strays.data.opening import contents, lookalikes, nearby, parse_spec, recognise
-from strays.data.paired import SHARE_TOLERANCE, PairedReader
+from strays.data.opening import contents, labelled_claims, lookalikes, nearby, parse_spec, recognise
+from strays.data.paired import PairedReader
 from strays.data.sources import missing_path, summarize_files, walk_files
 from strays.errors import InputError
 
@@ -84,7 +86,8 @@ def _examine_as(
     count = _Count(sum(len(frames) for frames in sets), progress)
     for frames in sets:
         tally, broken = _check_all(frames, count)
-        everything += [*_of_set(frames), *broken, *_of_facts(reader, folder, frames, tally)]
+        everything += [*_of_set(frames), *broken, *compared_with_facts(reader, folder, frames, tally)]
+        everything += compared_with_images(frames, tally)
         notes += _notes(frames, tally)
         names = frames.taxonomy.names if frames.taxonomy else ()
         reports.append(tally.report(frames.split, reader.facts.frames.get(frames.split), names))
@@ -132,9 +135,10 @@ def _anyway(reader: type[DatasetReader], folder: Path, split: str | None) -> Fra
 def _check_all(frames: FrameSet, count: _Count) -> tuple[Tally, list[Problem]]:
     tally = Tally()
     problems: list[Problem] = []
+    compare = frames.has_masks and len(frames) <= MOST_FRAMES
     pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))  # decoders release the interpreter's lock
     try:
-        for report in pool.map(lambda frame: check_frame(frames, frame), frames.frames):
+        for report in pool.map(lambda frame: check_frame(frames, frame, compare), frames.frames):
             tally.add(report)
             problems += report.problems
             count.step()
@@ -157,7 +161,7 @@ def _swapped(frames: FrameSet, tally: Tally) -> Problem | None:
 
 
 def _of_set(frames: FrameSet) -> Iterator[Problem]:
-    kind = "anomaly mask" if frames.mask_map else "label map"
+    kind = "label map" if frames.label_map else "anomaly mask"
     fix = f"add its {kind} under the same name; until then the image is left out"
     yield from _listed(frames.unlabelled, f"an image without {kind}", "one for each image", fix)
     fix = "add the image under the same name, or remove the map"
@@ -171,51 +175,12 @@ def _listed(paths: Sequence[Path], found: str, expected: str, fix: str) -> Itera
         yield Problem(str(paths[_LISTED].parent), rest, expected, fix)
 
 
-def _of_facts(reader: type[DatasetReader], folder: Path, frames: FrameSet, tally: Tally) -> Iterator[Problem]:
-    """Yield where a split differs from what is known about its data set; such copies give other numbers."""
-    facts, where = reader.facts, f"{folder} ({frames.split})" if frames.split else str(folder)
-    expected = facts.frames.get(frames.split)
-    if expected not in (None, len(frames)) and frames.split == reader.default_split:
-        fix = "complete it, or say beside every number that it is a part"
-        yield Problem(where, f"{len(frames)} frames", f"{expected}", fix)
-    odd = {size: count for size, count in tally.sizes.items() if facts.sizes and size not in facts.sizes}
-    if odd:
-        found = ", ".join(f"{count} images of {width}x{height}" for (height, width), count in odd.items())
-        known = " or ".join(f"{width}x{height}" for height, width in sorted(facts.sizes))
-        yield Problem(where, found, known, "use the original files: numbers of resized copies do not compare")
-    known_shares, shares = facts.shares.get(frames.split, {}), tally.mask_shares()
-    if shares and known_shares and not _close(shares, known_shares):
-        fix = "use the original masks, or mend the frames named here"
-        yield Problem(where, f"masks with {_percent(shares)}", _percent(known_shares), fix)
-    if reader.generic and shares:
-        yield from _copies(where, len(frames), shares)
-
-
-def _copies(where: str, count: int, shares: dict[str, float]) -> Iterator[Problem]:
-    """Yield the public data sets that a folder of one's own has the number of frames and the mask shares of."""
-    for name, reader in DATASETS.items():
-        for split, known in reader.facts.shares.items():
-            if reader.facts.frames.get(split) == count and _close(shares, known):
-                fix = f"use the original files and name them {name}=PATH"
-                yield Problem(where, f"the masks of {name} in another size or format", "an unchanged copy", fix)
-
-
-def _close(shares: dict[str, float], known: Mapping[str, float]) -> bool:
-    return all(abs(shares[kind] - share) <= SHARE_TOLERANCE for kind, share in known.items())
-
-
-def _percent(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{100 * share:.2f} % {kind}" for kind, share in shares.items())
-
-
 def _notes(frames: FrameSet, tally: Tally) -> Iterator[str]:
     part = f"{frames.split}: " if frames.split else ""
     for kind, count in tally.misnamed.items():
         if count:
             yield f"{part}{count} images hold {kind} under another suffix; they are read by content"
     shares = tally.mask_shares()
-    if shares and shares["anomaly"] > 0.5:
-        yield f"{part}more than half of all pixels are anomalous: are inlier and anomaly exchanged?"
     if shares and not shares["anomaly"]:
         yield f"{part}no mask holds an anomaly; average precision is undefined without any"
     names = frames.taxonomy.names if frames.taxonomy else ()
@@ -225,11 +190,12 @@ def _notes(frames: FrameSet, tally: Tally) -> Iterator[str]:
 
 
 def _inside(folder: Path) -> Iterator[str]:
-    """Yield the public data set that a folder of anybody's images is a part of."""
+    """Yield the data set that a folder of anybody's images is a part of."""
     for above in folder.resolve().parents[:2]:
-        claims = recognise(above, generic=False)
+        claims = labelled_claims(above)
         if len(claims) == 1:
-            yield f"this is a part of {claims[0].dataset}: point at {above} for its labels and splits"
+            what = "masks" if DATASETS[claims[0].dataset].generic else "labels and splits"
+            yield f"this is a part of {claims[0].dataset}: point at {above} for its {what}"
 
 
 def _unread(folder: Path, sets: Sequence[FrameSet]) -> Iterator[str]:

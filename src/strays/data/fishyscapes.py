@@ -1,7 +1,6 @@
 """Fishyscapes: the validation sets of Static and of Lost & Found."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 from zipfile import BadZipFile
@@ -11,30 +10,44 @@ from numpy.typing import NDArray
 
 from strays.cards import Card
 from strays.data.base import Facts, Frame, FrameSet, Recognition, register_dataset
-from strays.data.declaration import DECLARATION, read_declaration
-from strays.data.images import read_image
-from strays.data.layout import PairLayout, Pairs, best_pairs, keyed_files, pair_files
+from strays.data.declaration import DECLARATION
+from strays.data.fishyscapes_files import (
+    LOST_AND_FOUND_ID,
+    difference_of,
+    image_id,
+    image_roots,
+    images_beside,
+    left_images,
+    masks_of,
+    tools_masks,
+)
+from strays.data.images import read_image, read_map
+from strays.data.layout import PairLayout, Pairs, best_pairs, pair_files
 from strays.data.paired import MaskedReader
-from strays.data.sources import image_files
 from strays.errors import InputError, UnreadableImageError
+from strays.scene import ANOMALY
 
-__all__ = ["FishyscapesLostAndFound", "FishyscapesStatic", "StaticFrames"]
+__all__ = ["FishyscapesLostAndFound", "FishyscapesReader", "FishyscapesStatic", "StaticFrames"]
 
 _PAPER = "The Fishyscapes Benchmark: Measuring Blind Spots in Semantic Segmentation"
+_VAL, _ROI = "val", "val-roi"
 _REPACKED = (PairLayout("images", "labels_masks"), PairLayout("original", "labels"))
-_NUMBERED = re.compile(r"\d{4}_(?P<id>.+?)(_leftImg8bit)?_labels")
-_DIFFERENCE = "_rgb.npz"
+_WITH_ROI = PairLayout("original", "labels_with_ROI")
+_COPIES = ("images/N.* with labels_masks/N.png", "original/NAME.png with labels/NAME.png, or labels_with_ROI (val-roi)")
+_PROTOCOL = "published are AP, FPR95 and AUROC over all pixels of the set"
 
 
-class _Fishyscapes(MaskedReader):
-    """What both sets share: released as masks alone, with names that say which image of another data set they are for.
+class FishyscapesReader(MaskedReader):
+    """What the sets share: released as masks alone, with names that say which image of another data set they are for.
 
     Attributes:
         source: the data set whose images are used.
+        image_names: what the ids of its frames look like; names of a copy that all do tell the data set.
     """
 
     source: ClassVar[str] = ""
-    default_split: ClassVar[str | None] = "val"
+    image_names: ClassVar[re.Pattern[str]] = LOST_AND_FOUND_ID
+    default_split: ClassVar[str | None] = _VAL
 
     @classmethod
     def official_masks(cls, folder: Path) -> dict[str, Path]:
@@ -42,10 +55,17 @@ class _Fishyscapes(MaskedReader):
         return {}
 
     @classmethod
+    def known_splits(cls) -> tuple[str | None, ...]:
+        """Return the splits: ``val``, and ``val-roi`` where the same frames have labels within a region of interest."""
+        return (_VAL, _ROI)
+
+    @classmethod
     def pairs(cls, folder: Path, split: str | None) -> Pairs | None:
         """Return the frames of a repacked copy, or of the official release with the images that are found nearby."""
+        if split == _ROI:
+            return _WITH_ROI.find(folder)
         masks = cls.official_masks(folder)
-        return cls._official(folder, masks, None) if masks else best_pairs(_REPACKED, folder)
+        return cls.official(folder, masks, None) if masks else best_pairs(_REPACKED, folder)
 
     @classmethod
     def open(cls, folder: Path, split: str | None = None, images: str | Path | None = None) -> FrameSet:
@@ -53,7 +73,7 @@ class _Fishyscapes(MaskedReader):
 
         Args:
             folder: an official release, or a copy with ``images`` and ``labels_masks``, or ``original`` and ``labels``.
-            split: ``"val"``.
+            split: ``"val"``, or ``"val-roi"`` for the labels of ``labels_with_ROI``.
             images: the data set whose images an official release is made from; without it ``strays.json`` in
                 ``folder`` is asked, then ``folder`` itself and the folders beside it are searched.
 
@@ -63,18 +83,26 @@ class _Fishyscapes(MaskedReader):
         masks = cls.official_masks(folder)
         if not masks or images is None or split not in (None, cls.default_split):
             return super().open(folder, split)
-        pairs = cls._official(folder, masks, Path(images))
+        pairs = cls.official(folder, masks, Path(images))
         if not pairs.matched:
             raise InputError(cls.nothing(folder, pairs))
         return cls.frame_set(pairs, cls.default_split)
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
-        """Return a claim on the official names, or on a repacked copy by its content."""
+        """Return a claim on the official names, on a copy whose frames are named so, or on one by its content."""
         masks = cls.official_masks(folder)
-        if not masks:
+        if masks:
+            return Recognition(cls.name, cls.official_evidence(masks))
+        pairs = cls._first_pairs(folder)
+        if pairs is None or not all(cls.image_names.fullmatch(image_id(key)) for key in pairs.matched):
             return super().recognise(folder)
-        return Recognition(cls.name, f"{len(masks)} official masks such as {next(iter(masks.values())).name}")
+        return Recognition(cls.name, f"{len(pairs.matched)} images named after frames of {cls.source}")
+
+    @classmethod
+    def official_evidence(cls, masks: dict[str, Path]) -> str:
+        """Return by what the official release is recognised, in words."""
+        return f"{len(masks)} official masks such as {next(iter(masks.values())).name}"
 
     @classmethod
     def nothing(cls, folder: Path, pairs: Pairs | None) -> str:
@@ -87,21 +115,26 @@ class _Fishyscapes(MaskedReader):
         )
 
     @classmethod
-    def _official(cls, folder: Path, masks: dict[str, Path], images: Path | None) -> Pairs:
-        wanted = {name: _image_id(path) for name, path in masks.items()}
-        known = _left_images(_roots(folder, images), set(wanted.values()))
-        return pair_files({name: known[one] for name, one in wanted.items() if one in known}, masks)
+    def official(cls, folder: Path, masks: dict[str, Path], images: Path | None) -> Pairs:
+        """Return the masks of the official release with their images: beside the masks, or of the other data set."""
+        wanted = {name: image_id(path.stem) for name, path in masks.items()}
+        beside = images_beside(masks)
+        missing = {one for name, one in wanted.items() if name not in beside}
+        known = left_images(image_roots(folder, images), missing) if missing else {}
+        found = {name: known[one] for name, one in wanted.items() if one in known}
+        return pair_files({**found, **beside}, masks)
 
 
 class StaticFrames(FrameSet):
     """Frames of the official Fishyscapes Static: a Cityscapes image plus a signed difference.
+
     The difference, an array ``rgb`` (H, W, 3) in ``DDDD_ID_rgb.npz``, lies beside the mask; frames without are plain.
     """
 
     def read_image(self, frame: Frame) -> NDArray[np.uint8]:
         """Return the picture of a frame: clip(Cityscapes + difference, 0, 255), uint8 RGB (H, W, 3)."""
         image = read_image(frame.image)
-        path = _difference(frame.mask) if frame.mask else Path()
+        path = difference_of(frame.mask) if frame.mask else Path()
         if not path.is_file():
             return image
         try:
@@ -119,11 +152,12 @@ class StaticFrames(FrameSet):
 
 
 @register_dataset("fishyscapes-static")
-class FishyscapesStatic(_Fishyscapes):
+class FishyscapesStatic(FishyscapesReader):
     """Fishyscapes Static, validation: objects pasted into 30 Cityscapes images, 10 of which stay without one.
 
-    Reads copies with ``images/N`` and ``labels_masks/N.png`` (or ``original`` and ``labels``), and the official
-    ``DDDD_ID_labels.png`` with ``DDDD_ID_rgb.npz``: the signed difference to a Cityscapes validation image.
+    Reads copies with ``images/N`` and ``labels_masks/N.png`` (or ``original`` and ``labels``, with ``labels_with_ROI``
+    as the split ``val-roi``), and the official ``DDDD_ID_labels.png`` with ``DDDD_ID_rgb.npz``: the signed difference
+    to a Cityscapes validation image. All three versions are read; the facts are those of the third.
 
     Reference:
         Blum et al., "The Fishyscapes Benchmark", IJCV 2021.
@@ -136,33 +170,45 @@ class FishyscapesStatic(_Fishyscapes):
         year=2021,
         url="https://fishyscapes.com",
         licence="that of Cityscapes: non-commercial",
-        notes="0 inlier, 1 anomaly, 255 ignore; 10 of the 30 frames hold no anomaly",
+        notes="0 inlier, 1 anomaly, 255 ignore; 10 of the 30 frames hold no anomaly. Unpack fs_val_v3.zip beside "
+        "Cityscapes: version 3 added objects of Cityscapes as a negative test, 2 improved the blending of 1, and their "
+        f"numbers do not compare; {_PROTOCOL}",
     )
     facts: ClassVar[Facts] = Facts(
-        frames={"val": 30},
+        frames={_VAL: 30},
         sizes=frozenset({(1024, 2048)}),
-        shares={"val": {"inlier": 0.83636, "anomaly": 0.01164, "ignore": 0.15200}},
+        shares={_VAL: {"inlier": 0.83636, "anomaly": 0.01164, "ignore": 0.15200}},
+        without_anomaly={_VAL: 10},
+        version="version 3 (fs_val_v3.zip), where objects of Cityscapes are all that 10 frames hold",
     )
     source: ClassVar[str] = "Cityscapes"
+    image_names: ClassVar[re.Pattern[str]] = re.compile(r"(frankfurt|lindau|munster)_\d{6}_\d{6}")
     scenes: ClassVar[type[FrameSet]] = StaticFrames
-    layouts: ClassVar[tuple[str, ...]] = (
-        "images/N.* with labels_masks/N.png",
-        "DDDD_ID_labels.png with DDDD_ID_rgb.npz beside Cityscapes",
-    )
+    layouts: ClassVar[tuple[str, ...]] = ("DDDD_ID_labels.png with DDDD_ID_rgb.npz beside Cityscapes", *_COPIES)
 
     @classmethod
     def official_masks(cls, folder: Path) -> dict[str, Path]:
         """Return the masks that have a difference image beside them."""
-        masks = _numbered_masks(folder)
-        return {name: path for name, path in masks.items() if _difference(path).is_file()}
+        return {name: path for name, path in masks_of(folder).items() if difference_of(path).is_file()}
+
+    @classmethod
+    def official_evidence(cls, masks: dict[str, Path]) -> str:
+        """Return by what the release is recognised, and which version it is, as far as the masks tell."""
+        try:
+            clean = sum(not (read_map(path) == ANOMALY).any() for path in masks.values())
+        except InputError:  # reported by name when the frame is read
+            return super().official_evidence(masks)
+        version = "version 3" if clean else "version 1 or 2"
+        return f"{super().official_evidence(masks)}, {clean} without anomaly: {version}"
 
 
 @register_dataset("fishyscapes-lost-and-found")
-class FishyscapesLostAndFound(_Fishyscapes):
+class FishyscapesLostAndFound(FishyscapesReader):
     """Fishyscapes Lost & Found, validation: 100 frames of Lost and Found, labelled anew over the whole image.
 
     Reads the official ``DDDD_ID_labels.png`` or ``labels/*/ID_fishy-labels.png`` with the images of Lost and Found, and
-    copies with ``images/N`` and ``labels_masks/N.png`` (or ``original`` and ``labels``).
+    copies with ``images/N`` and ``labels_masks/N.png`` (or ``original`` and ``labels``, with ``labels_with_ROI`` as the
+    split ``val-roi``, as SynBoost packs it).
 
     Reference:
         Blum et al., "The Fishyscapes Benchmark", IJCV 2021.
@@ -175,59 +221,20 @@ class FishyscapesLostAndFound(_Fishyscapes):
         year=2021,
         url="https://fishyscapes.com",
         licence="that of Lost and Found: non-commercial",
-        notes="0 inlier, 1 anomaly, 255 ignore",
+        notes="0 inlier, 1 anomaly, 255 ignore; unpack fishyscapes_lostandfound.zip beside Lost and Found; "
+        f"{_PROTOCOL}",
     )
-    facts: ClassVar[Facts] = Facts(frames={"val": 100}, sizes=frozenset({(1024, 2048)}))
+    facts: ClassVar[Facts] = Facts(frames={_VAL: 100}, sizes=frozenset({(1024, 2048)}))
     source: ClassVar[str] = "Lost and Found"
-    layouts: ClassVar[tuple[str, ...]] = (
-        "DDDD_ID_labels.png beside Lost and Found",
-        "images/N.* with labels_masks/N.png",
+    image_names: ClassVar[re.Pattern[str]] = re.compile(
+        r"(01_Hanns_Klemm_Str_45|04_Maurener_Weg_8|13_Elly_Beinhorn_Str)_\d{6}_\d{6}"
     )
+    layouts: ClassVar[tuple[str, ...]] = ("DDDD_ID_labels.png beside Lost and Found", *_COPIES)
 
     @classmethod
     def official_masks(cls, folder: Path) -> dict[str, Path]:
-        """Return the numbered masks without difference images, or those that SegmentMeIfYouCan's tools expect."""
-        masks = _numbered_masks(folder)
-        if masks:
-            return {} if any(_difference(path).is_file() for path in masks.values()) else masks
-        labels = folder / "labels"
-        found = keyed_files(labels, "_fishy-labels") if labels.is_dir() else {}
-        return {key.rpartition("/")[2]: path for key, path in found.items()}
-
-
-def _numbered_masks(folder: Path) -> dict[str, Path]:
-    direct = image_files(folder, recursive=False) if folder.is_dir() else iter(())
-    return {path.stem.removesuffix("_labels"): path for path in direct if _NUMBERED.fullmatch(path.stem)}
-
-
-def _image_id(mask: Path) -> str:
-    numbered = _NUMBERED.fullmatch(mask.stem)
-    return numbered["id"] if numbered else mask.stem.removesuffix("_fishy-labels")
-
-
-def _difference(mask: Path) -> Path:
-    return mask.with_name(mask.stem.removesuffix("_labels") + _DIFFERENCE)
-
-
-def _roots(folder: Path, images: Path | None) -> list[Path]:
-    """Return the folders that may hold the images: the one that is named, or the folder itself and those beside it."""
-    if images is not None:
-        return [images]
-    declared = read_declaration(folder)
-    if declared is not None and declared.images:
-        return [folder / Path(declared.images).expanduser()]
-    beside = sorted(one for one in folder.resolve().parent.iterdir() if (one / "leftImg8bit").is_dir())
-    return [folder, folder.resolve().parent, *beside]
-
-
-def _left_images(roots: Sequence[Path], wanted: set[str]) -> dict[str, Path]:
-    """Return the images by their id, from the first of some folders that has most of the wanted ones."""
-    best: dict[str, Path] = {}
-    for root in roots:
-        tree = next((one for one in (root / "leftImg8bit", root / "images", root) if one.is_dir()), None)
-        if tree is None or (tree == root and len(roots) > 1):
-            continue
-        found = {path.stem.removesuffix("_leftImg8bit"): path for path in image_files(tree)}
-        kept = {one: found[one] for one in wanted & found.keys()}
-        best = max(best, kept, key=len)
-    return best
+        """Return the numbered masks of frames of Lost and Found, or those that SegmentMeIfYouCan's tools expect."""
+        masks = masks_of(folder)
+        if not masks:
+            return tools_masks(folder)
+        return masks if all(LOST_AND_FOUND_ID.fullmatch(image_id(path.stem)) for path in masks.values()) else {}

@@ -20,6 +20,13 @@ _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "rgb", "original", "frames")
 _MASK_FOLDERS = ("masks", "labels_masks", "anomaly_masks", "mask", "labels", "label", "gt", "annotations")
 _EXAMPLE = '{"values": {"inlier": [0], "anomaly": [1], "ignore": [255]}}'
 _ADVICE = f"declare it in {DECLARATION} in the data set's folder, such as {_EXAMPLE}"
+_OTHER_VOID = '{"values": {"inlier": [1], "anomaly": [2], "ignore": [0]}}'
+_TWO = (
+    f'if 2 marks anomalies, write {{"values": {{"anomaly": [2]}}}} into {DECLARATION}; '
+    f"or, if 0 is to be ignored and 1 is inlier, {_OTHER_VOID}"
+)
+_PROBED = 4
+"""Official folders of labels have coloured maps and maps of instances beside those of classes."""
 _MAP_MODES = frozenset({"1", "L", "P", "I", "I;16", "I;16B"})
 
 
@@ -134,10 +141,14 @@ class FramesReader(DatasetReader):
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
-        """Return a claim if every folder with images starts with a picture rather than a label map."""
+        """Return a claim if no folder with images has a label map among its first few files, nor belongs to images."""
+        if FolderReader.fit(folder):
+            return None
         images = list(image_files(folder)) if folder.is_dir() else []
-        first = {path.parent: path for path in reversed(images)}
-        if not first or any(_looks_like_map(path) for path in first.values()):
+        first: dict[Path, list[Path]] = {}
+        for path in images:
+            first.setdefault(path.parent, []).append(path)
+        if not first or any(_looks_like_map(path) for paths in first.values() for path in paths[:_PROBED]):
             return None
         return Recognition(cls.name, f"{len(images)} images without masks in {len(first)} folder(s)", certain=False)
 
@@ -166,7 +177,8 @@ def _mask_map(
         values.inlier if inlier is None else _several(inlier),
         values.anomaly if anomaly is None else _several(anomaly),
         values.ignore if ignore is None else _several(ignore),
-        advice=_ADVICE,
+        {2: _TWO},
+        _ADVICE,
     )
 
 

@@ -46,6 +46,7 @@ _UPRIGHT = {
 }
 # Pillow stretches 2- and 4-bit grey to 0..255; a map wants the numbers as they are stored.
 _STRETCHED = {"L;2": 85, "L;4": 17}
+_MINUS_ONE = (-1, 65535)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def probe_image(path: str | Path) -> ImageHeader:
         return ImageHeader(kind, image.mode, (image.height, image.width))
 
 
-def read_image(path: str | Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
+def read_image(path: str | Path, max_pixels: int | None = None, drop_alpha: bool = False) -> NDArray[np.uint8]:
     """Return an image file as uint8 RGB (H, W, 3), turned upright as its EXIF orientation says.
 
     16-bit grey is divided by 257 and rounded, of 16-bit colour the upper byte is taken; palette, greyscale, CMYK become
@@ -83,12 +84,14 @@ def read_image(path: str | Path, max_pixels: int | None = None) -> NDArray[np.ui
     Args:
         path: a JPEG, PNG, WebP, BMP or TIFF file, whatever its name ends in.
         max_pixels: refuse larger images; by default the environment's ``STRAYS_MAX_PIXELS``, or ``MAX_PIXELS``.
+        drop_alpha: take the colours of RGBA as they are stored, whatever their alpha; for data sets whose fourth
+            channel means nothing.
 
     Raises:
         UnreadableImageError: if the file is missing, damaged, too large or no image; it names the file and the fix.
     """
     with _decoded(Path(path), max_pixels) as image:
-        return rgb_array(image)
+        return rgb_array(image.convert("RGB") if drop_alpha and image.mode == "RGBA" else image)
 
 
 def read_map(path: str | Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
@@ -156,6 +159,8 @@ def _small_numbers(values: NDArray[np.integer], path: Path) -> NDArray[np.uint8]
     outside = values[(values < 0) | (values > 255)]
     if outside.size:
         fix = "labels and masks hold 0 to 255; an instance map? name the class labels instead"
+        if np.isin(outside, _MINUS_ONE).all():
+            fix = "-1 usually marks pixels to ignore (65535 is -1 in 16 bits): save 255 in its place, as 8-bit PNG"
         raise InputError(f"{path}: value {outside[0]} in a map, {outside.size} pixels are outside 0 to 255; {fix}")
     return values.astype(np.uint8)
 

@@ -59,14 +59,14 @@ class PairLayout:
         return f"{self.images}/*{self.image_ending}.* with {self.maps}/*{self.map_ending}.*"
 
 
-def keyed_files(folder: Path, ending: str = "") -> dict[str, Path]:
+def keyed_files(folder: Path, ending: str = "", recursive: bool = True) -> dict[str, Path]:
     """Return the image files below a folder whose stem ends in ``ending``, by their path without ending and suffix.
 
     Raises:
         InputError: if two files that differ in their suffix alone share a key.
     """
     found: dict[str, Path] = {}
-    for name in walk_files(folder):
+    for name in walk_files(folder, recursive):
         stem = name.rpartition(".")[0]
         if not (is_image_name(name) and stem.endswith(ending)):
             continue

@@ -47,6 +47,7 @@ class LostAndFound(MaskedReader):
 
     card: ClassVar[Card] = Card(
         title="Lost and Found",
+        track="obstacle-track",
         summary="Small obstacles on roads around Stuttgart; every labelled object is an anomaly.",
         paper="Lost and Found: Detecting Small Road Hazards for Self-Driving Vehicles",
         year=2016,

@@ -7,7 +7,16 @@ from strays.data.base import DATASETS, DatasetReader, Recognition, SceneSet
 from strays.data.sources import missing_path, natural_key, summarize_files
 from strays.errors import InputError
 
-__all__ = ["contents", "lookalikes", "nearby", "open_scenes", "parse_spec", "recognise", "sole_claim"]
+__all__ = [
+    "contents",
+    "labelled_claims",
+    "lookalikes",
+    "nearby",
+    "open_scenes",
+    "parse_spec",
+    "recognise",
+    "sole_claim",
+]
 
 _LOOKED_INTO = 20
 """How many folders of one level are searched for a data set that lies deeper than the path says."""
@@ -98,12 +107,24 @@ def lookalikes(folder: Path) -> list[str]:
 
 
 def nearby(folder: Path) -> Iterator[tuple[Path, Recognition]]:
-    """Yield the folders up to two levels below and above in which one public data set is recognised."""
+    """Yield the folders up to two levels below and above in which one data set with labels or masks is recognised."""
     full = folder.resolve()
     for other in (*_subfolders(folder), full.parent, full.parent.parent):
-        claims = recognise(other, generic=False)
+        claims = labelled_claims(other)
         if len(claims) == 1:
             yield other, claims[0]
+
+
+def labelled_claims(folder: Path) -> list[Recognition]:
+    """Return the claims of public data sets on a folder, or without any those on images that have masks."""
+    public = recognise(folder, generic=False)
+    if public or not folder.is_dir():
+        return public
+    own = (reader for reader in DATASETS.values() if reader.generic and not reader.fallback)
+    try:
+        return [claim for reader in own if (claim := reader.recognise(folder)) is not None]
+    except InputError:  # a declaration that cannot be read, of a folder that nobody named
+        return []
 
 
 def contents(folder: Path) -> str:

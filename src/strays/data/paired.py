@@ -107,7 +107,7 @@ class PairedReader(DatasetReader):
 
 
 class LabelledReader(PairedReader):
-    """A reader of class labels.
+    """A reader of class labels, and of anomaly masks where the label maps mark anomalies as well.
 
     Attributes:
         taxonomy: the classes that converted labels index.
@@ -125,15 +125,25 @@ class LabelledReader(PairedReader):
         return cls.label_map
 
     @classmethod
+    def anomalies(cls, pairs: Pairs, split: str | None) -> MaskMap | None:
+        """Return what the raw values mean as an anomaly mask, where the label maps of a split mark anomalies."""
+        return None
+
+    @classmethod
     def frame_set(cls, pairs: Pairs, split: str | None) -> FrameSet:
-        """Return the scenes of pairs that were found."""
+        """Return the scenes of pairs that were found; where label maps mark anomalies they are the masks too."""
+        mask_map = cls.anomalies(pairs, split)
         return cls.scenes(
             cls.name,
             cls.card,
-            [Frame(cls.frame_name(key), image, labels=labels) for key, (image, labels) in pairs.matched.items()],
+            [
+                Frame(cls.frame_name(key), image, labels, None if mask_map is None else labels)
+                for key, (image, labels) in pairs.matched.items()
+            ],
             split=split,
             taxonomy=cls.taxonomy,
             label_map=cls.declared(pairs),
+            mask_map=mask_map,
             unlabelled=pairs.unlabelled,
             orphans=pairs.orphans,
         )

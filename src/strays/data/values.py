@@ -26,6 +26,8 @@ class ValueMap:
     """
 
     kind = "map"
+    most_unknown = 5
+    """More undeclared values than these are no classes: the map was smoothed."""
 
     def __init__(
         self, values: Mapping[int, int], hints: Mapping[int, str] | None = None, advice: str = _ADVICE
@@ -48,6 +50,10 @@ class ValueMap:
             InputError: for a value that was not declared; names the file, the value, its pixels and the fix.
         """
         self.check(histogram(raw), path)
+        return self.apply(raw)
+
+    def apply(self, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return ``raw`` (H, W) in the library's own values without a check: undeclared values are ignored."""
         return np.take(self._table, raw)
 
     def check(self, counts: NDArray[np.int64], path: Path) -> None:
@@ -78,9 +84,9 @@ class ValueMap:
 
     def fix(self, unknown: list[int]) -> str:
         """Return how to mend a file that holds undeclared values."""
-        if known := [self.hints[one] for one in unknown if one in self.hints]:
-            return known[0]
-        if len(unknown) > 5:
+        if unknown and all(one in self.hints for one in unknown):
+            return self.hints[unknown[0]]
+        if len(unknown) > self.most_unknown:
             return "this is no map of class numbers, or it was resized smoothly or saved as JPEG: use the original file"
         return self.advice
 
@@ -96,9 +102,11 @@ class LabelMap(ValueMap):
     kind = "label map"
 
     @classmethod
-    def indices(cls, classes: int, ignore: Iterable[int] = (IGNORE,)) -> "LabelMap":
+    def indices(
+        cls, classes: int, ignore: Iterable[int] = (IGNORE,), hints: Mapping[int, str] | None = None
+    ) -> "LabelMap":
         """Return the declaration where 0 to ``classes`` - 1 mean themselves and ``ignore`` are ignored."""
-        return cls({**{index: index for index in range(classes)}, **dict.fromkeys(ignore, IGNORE)})
+        return cls({**{index: index for index in range(classes)}, **dict.fromkeys(ignore, IGNORE)}, hints)
 
     def expected(self) -> str:
         """Return the declared values in words."""
@@ -116,6 +124,7 @@ class MaskMap(ValueMap):
     """
 
     kind = "anomaly mask"
+    most_unknown = 2
 
     def __init__(
         self,

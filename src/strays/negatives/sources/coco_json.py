@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strays.data.images import read_image
+from strays.data.shapes import polygon_mask, run_length_mask
 from strays.data.sources import natural_key, walk_files
 from strays.errors import InputError
 from strays.negatives.sources.base import Instance, InstanceImage, InstanceSource, register_source
 from strays.negatives.sources.pairs import training_first
-from strays.negatives.sources.shapes import polygon_mask, run_length_mask
 
 __all__ = ["CocoJson"]
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from strays.data.images import read_image
 from strays.data.layout import keyed_files
+from strays.data.shapes import polygon_mask
 from strays.errors import InputError
 from strays.negatives.sources.base import Instance, InstanceImage, register_source
 from strays.negatives.sources.class_names import COCO
 from strays.negatives.sources.pairs import PairedSource, files_ending, paired, read_lines
-from strays.negatives.sources.shapes import polygon_mask
 
 __all__ = ["CocoPolygons"]
 

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
+from strays.data.shapes import decoded_counts, polygon_mask, run_length_mask
 from strays.errors import InputError
-from strays.negatives.sources.shapes import decoded_counts, polygon_mask, run_length_mask
 
 SIZE = (37, 53)
 
