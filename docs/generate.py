@@ -16,6 +16,7 @@ from strays.model import ModelFacts
 from strays.negatives import NEGATIVES, Negatives
 from strays.negatives.sources.base import SOURCES
 from strays.networks import NETWORKS, SegmentationNetwork
+from strays.networks.wrapper import WRAPPERS
 from strays.recipes import RECIPES, Recipe
 
 __all__ = ["FOLDER", "main", "outdated", "pages"]
@@ -61,7 +62,16 @@ def networks_page(networks: Mapping[str, type[SegmentationNetwork]]) -> str:
         "`--model`; `hf:ORG/ID`, `onnx:FILE` and `python:package.module:factory` bring in networks that are not here."
     )
     sections = [section(name, kind.card, network_facts(kind)) for name, kind in networks.items()]
-    return page("Networks", text, table(["Network", "Title", "Year", "What it is"], rows), sections)
+    head = table(["Network", "Title", "Year", "What it is"], rows)
+    return page("Networks", text, head, [*sections, wrappers_section()])
+
+
+def wrappers_section() -> str:
+    """Return what is said about wrappers around a model."""
+    given = {name: settings(kind, ("base",)).replace(":", ",", 1) for name, kind in WRAPPERS.items()}
+    rows = [[f"`{name}(MODEL{given[name]})`", kind.card.summary] for name, kind in WRAPPERS.items()]
+    text = "A model of any kind, run in another way: write it so after `--model`. Wrappers nest, and results name them."
+    return f"## Wrappers\n\n{text}\n\n{table(['Wrapper', 'What it does'], rows)}"
 
 
 def datasets_page(datasets: Mapping[str, type[DatasetReader]]) -> str:

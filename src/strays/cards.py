@@ -1,5 +1,7 @@
 """Cards: the facts about a network, detector, recipe or data set, checked by tests and printed by the listings."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 __all__ = ["Card", "Needs", "Published"]
@@ -42,7 +44,8 @@ class Card(_Facts):
     """The facts about one component.
 
     ``title`` is the name the field uses, ``summary`` one sentence on what it does; ``paper``, ``year`` and ``url`` say
-    where it comes from; ``licence`` is that of the data or weights where there are any.
+    where it comes from; ``licence`` is that of the data or weights where there are any; ``track`` is the one of
+    SegmentMeIfYouCan whose component metrics suit a data set.
 
     Example:
         >>> Card(title="MSP", summary="One minus the largest class probability.", year=2017).year
@@ -57,4 +60,5 @@ class Card(_Facts):
     licence: str = ""
     needs: Needs = Needs()
     published: tuple[Published, ...] = ()
+    track: Literal["", "anomaly-track", "obstacle-track"] = ""
     notes: str = ""

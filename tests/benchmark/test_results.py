@@ -8,6 +8,7 @@ from strays.benchmark import ResultRow, Results, Unmeasured, Unreadable, write_r
 from strays.benchmark.results import markdown_table
 
 PROTOCOL = {
+    "protocol": "half-resolution",
     "size": [512, 1024],
     "network_size": None,
     "anomaly_free": "skip",
@@ -48,8 +49,8 @@ def test_the_markdown_for_people(tmp_path) -> None:
     assert "| data set | model | detector | AP | FPR95 | AUROC | F1 |" in text
     assert "| road | enet | energy | 33.33 | 25.00 | 90.00 | 50.00 |" in text
     told = "20 images, resized to 512x1024, anomaly-free images skipped, pooled, FPR rule first"
-    assert f"- road: {told}" in text
-    assert f"- town: {told}" in text
+    assert f"- road: protocol half-resolution, {told}" in text
+    assert f"- town: protocol half-resolution, {told}" in text
     assert "- not counted: road/07: 07.jpg is a damaged JPEG image" in text
     assert "- not measured: enet on sky: no image has an anomaly" in text
 

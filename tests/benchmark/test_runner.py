@@ -166,6 +166,9 @@ def test_the_protocol_is_complete(bench, street, tiny) -> None:
     assert 0 < protocol.pop("detector_milliseconds") < protocol.pop("milliseconds")
     assert protocol == {
         "fit": None,
+        "protocol": "default",
+        "ranking": "scores",
+        "classes": False,
         "size": [40, 60],
         "network_size": [20, 30],
         "anomaly_free": "include",

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from strays.benchmark.measures import OfPixels, Sight
 from strays.benchmark.tally import NETWORK, Tally
 from strays.errors import InputError
 from strays.metrics import PixelMetrics
@@ -18,7 +19,8 @@ MASK = np.uint8([[1, 0], [0, 255]])
 @pytest.fixture
 def tally(tmp_path):
     def make(settings=SETTINGS, stamps=STAMPS) -> Tally:
-        return Tally(tmp_path / "state/one.npz", {"energy": PixelMetrics(), "msp": PixelMetrics()}, settings, stamps)
+        measures = [OfPixels(PixelMetrics(), name) for name in ("energy", "msp")]
+        return Tally(tmp_path / "state/one.npz", measures, settings, stamps)
 
     (tmp_path / "state").mkdir()
     return make
@@ -26,7 +28,7 @@ def tally(tmp_path):
 
 def gathered(tally) -> Tally:
     one = tally()
-    one.count("a", {"energy": SCORES, "msp": -SCORES}, MASK)
+    one.count("a", Sight({"energy": SCORES, "msp": -SCORES}, MASK))
     one.left_out.append("b")
     one.unreadable["c"] = "is damaged"
     one.milliseconds.append({NETWORK: 3.5})
@@ -43,10 +45,9 @@ def test_nothing_on_disk_is_an_empty_tally(tally) -> None:
 
 def test_it_comes_back_as_it_was(tally) -> None:
     before, after = gathered(tally), tally().restored()
-    for name in ("energy", "msp"):
-        assert after.accumulators[name].compute() == before.accumulators[name].compute()
-    assert after.accumulators["energy"].compute()["AP"] == 1
-    assert after.accumulators["msp"].compute()["AP"] == pytest.approx(1 / 3)
+    results = [[measure.accumulator.compute() for measure in one.measures] for one in (before, after)]
+    assert results[0] == results[1]
+    assert [result["AP"] for result in results[1]] == [1, pytest.approx(1 / 3)]
     assert {name: {key: tuple(pair) for key, pair in notes.items()} for name, notes in after.counted.items()} == {
         "a": {"energy": (0.5, pytest.approx(0.25, abs=1e-3)), "msp": (-0.5, pytest.approx(-0.25, abs=1e-3))}
     }
@@ -62,8 +63,8 @@ def test_unreadable_images_are_tried_again(tally) -> None:
 
 def test_notes_of_a_frame_without_anomalies_or_inliers(tally) -> None:
     one = tally()
-    one.count("a", {"energy": SCORES, "msp": SCORES}, np.zeros((2, 2), np.uint8))
-    one.count("b", {"energy": SCORES, "msp": SCORES}, np.ones((2, 2), np.uint8))
+    one.count("a", Sight({"energy": SCORES, "msp": SCORES}, np.zeros((2, 2), np.uint8)))
+    one.count("b", Sight({"energy": SCORES, "msp": SCORES}, np.ones((2, 2), np.uint8)))
     assert one.counted["a"]["energy"][0] is None
     assert one.counted["b"]["energy"][1] is None
 

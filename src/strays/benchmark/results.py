@@ -94,6 +94,7 @@ def _in_words(row: ResultRow) -> str:
     size = protocol["size"]
     seen = protocol["network_size"]
     words = [
+        f"protocol {protocol['protocol']}",
         f"{protocol['images']} images",
         "at their own size" if size is None else f"resized to {_by(size)}",
         f"network sees {_by(seen)}" if seen is not None else "",

@@ -5,33 +5,29 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strays.benchmark.protocol import Protocol, library_versions
+from strays.benchmark.looks import FirstLook, SecondLook, halves_of
+from strays.benchmark.measures import Gathering, Sight
+from strays.benchmark.protocol import Components, Protocol, library_versions
 from strays.benchmark.results import ResultRow, Unmeasured, Unreadable
-from strays.benchmark.tally import NETWORK, A, Tally
+from strays.benchmark.tally import NETWORK, Tally
 from strays.data.base import FrameSet, SceneSet
 from strays.detectors.base import Detector
 from strays.errors import InputError
 from strays.files import make_folder
-from strays.metrics import (
-    Curve,
-    PerImagePixelMetrics,
-    PixelHistogram,
-    PixelMetrics,
-    PixelResult,
-    SegmentMetrics,
-    pixel_metrics,
-)
+from strays.metrics import Curve, PixelHistogram, PixelMetrics, PixelResult
 from strays.networks.digest import state_sha256
 from strays.scene import Scene
 from strays.scoring import Scorer
 from strays.scoring.continuing import file_stamp
 from strays.scoring.run import read_ahead
+from strays.taxonomy import IGNORE, translation
 
 __all__ = ["Benchmark", "Outcome", "WorstFrame"]
 
@@ -41,9 +37,6 @@ _SHOWN = 2
 
 Advance = Callable[[str, int, int], None]
 """Told the data set, how many of its images are done, and how many it has."""
-
-AnyPixelMetrics = PixelMetrics | PerImagePixelMetrics
-PixelTally = Tally[AnyPixelMetrics]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +107,7 @@ class Benchmark:
             raise InputError(
                 f"{scenes.name} has no anomaly masks, so nothing can be measured: name a set that has them"
             )
-        self._pixels(scenes).check()
+        self._tally("pixels", scenes, self._first_look(scenes).measures()).check()
 
     def run(self, scenes: SceneSet, advance: Advance | None = None) -> list[Outcome]:
         """Measure all detectors on one data set.
@@ -124,16 +117,16 @@ class Benchmark:
                 strict, if one image cannot be used.
         """
         self.check(scenes)
-        tally = self._sweep(scenes, self._pixels(scenes).restored(), advance)
+        first = self._first_look(scenes)
+        tally = self._sweep(scenes, self._tally("pixels", scenes, first.measures()).restored(), advance)
         self.unreadable += [
             Unreadable(dataset=scenes.name, name=name, reason=reason) for name, reason in tally.unreadable.items()
         ]
-        results = {name: self._metrics(scenes, tally, name) for name in self.names}
-        components = self._components(scenes, results, advance)
+        results = {name: self._metrics(scenes, tally, first, name) for name in self.names}
+        further = self._further(scenes, first, results, advance)
         worst = self._worst(scenes, tally)
         return [
-            self._outcome(scenes, name, tally, results[name], components.get(name, {}), worst[name])
-            for name in self.names
+            self._outcome(scenes, name, tally, first, results[name], further[name], worst[name]) for name in self.names
         ]
 
     @property
@@ -141,25 +134,32 @@ class Benchmark:
         """The detectors, in words."""
         return list(self.scorer.detectors)
 
-    def _pixels(self, scenes: SceneSet) -> PixelTally:
-        """Return the empty tally of the pixel metrics."""
-        choices = self.protocol
-        empty: dict[str, AnyPixelMetrics] = {
-            name: pixel_metrics(choices.aggregation, choices.exact, fpr_rule=choices.fpr_rule) for name in self.names
-        }
-        return self._tally("pixels", scenes, empty)
+    def _first_look(self, scenes: SceneSet) -> FirstLook:
+        """Return what is gathered first, still empty."""
+        halves = sorted(set(halves_of(scenes.names).values())) if self._measures_classes(scenes) else ()
+        return FirstLook.prepared(self.names, self.protocol, halves)
 
-    def _tally(self, kind: str, scenes: SceneSet, empty: Mapping[str, A]) -> Tally[A]:
+    def _measures_classes(self, scenes: SceneSet) -> bool:
+        return self.protocol.classes and self._labels_of(scenes) is not None
+
+    def _labels_of(self, scenes: SceneSet) -> NDArray[np.uint8] | None:
+        """Return the label of the model for every label of the scenes, (256,) uint8; None if they share no class."""
+        if not scenes.has_labels or scenes.taxonomy is None:
+            return None
+        table = translation(scenes.taxonomy, self.scorer.model.taxonomy)
+        return None if (table == IGNORE).all() else table
+
+    def _tally(self, kind: str, scenes: SceneSet, measures: Sequence[Gathering]) -> Tally:
         folder = make_folder(self.out / _STATE)
         whose = json.dumps([self.scorer.model.name, scenes.name, kind])  # two of them may look alike as file names
         name = f"{_slug(self.scorer.model.name)}-{_slug(scenes.name)}-{_digest(whose)}.npz"
-        return Tally(folder / name, empty, self._settings(scenes), _stamps(scenes))
+        return Tally(folder / name, measures, self._settings(scenes), _stamps(scenes))
 
     def _settings(self, scenes: SceneSet) -> dict[str, object]:
         """Return everything that decides the numbers apart from the files of the images."""
         names, taxonomy = scenes.names, self.scorer.model.taxonomy
         return {
-            **self.protocol.model_dump(mode="json"),
+            **self.protocol.model_dump(mode="json", exclude={"name"}),
             "weights": self.sha256,
             "taxonomy": taxonomy.name,
             "void": taxonomy.void,
@@ -180,13 +180,16 @@ class Benchmark:
             if state
         }
 
-    def _sweep(self, scenes: SceneSet, tally: Tally[A], advance: Advance | None) -> Tally[A]:
+    def _sweep(self, scenes: SceneSet, tally: Tally, advance: Advance | None) -> Tally:
         """Score every scene that the tally has not seen, and count it."""
+        table = self._labels_of(scenes) if self.protocol.classes else None
+        halves = halves_of(scenes.names)
         pending = [index for index, name in enumerate(scenes.names) if name not in tally]
         if advance is not None:
             advance(scenes.name, len(tally), len(scenes))
         for index, scene in read_ahead(pending, lambda index: self._read(scenes, index)):
-            self._take(scenes.names[index], scene, tally)
+            name = scenes.names[index]
+            self._take(name, scene, tally, halves[name], table)
             tally.save()
             if advance is not None:
                 advance(scenes.name, len(tally), len(scenes))
@@ -194,7 +197,9 @@ class Benchmark:
             tally.save(now=True)
         return tally
 
-    def _take(self, name: str, scene: Scene | InputError, tally: Tally[A]) -> None:
+    def _take(
+        self, name: str, scene: Scene | InputError, tally: Tally, half: str, table: NDArray[np.uint8] | None
+    ) -> None:
         try:
             if isinstance(scene, InputError):
                 raise scene
@@ -202,7 +207,8 @@ class Benchmark:
                 tally.left_out.append(name)
                 return
             scored = self.scorer(scene.image)
-            tally.count(name, scored.scores, _mask(scene))
+            seen = {} if table is None else {"labels": _labels(scene, table), "predicted": scored.labels}
+            tally.count(name, Sight(scored.scores, _mask(scene), half, **seen))
             tally.milliseconds.append({NETWORK: scored.network_milliseconds, **scored.detector_milliseconds})
         except InputError as error:
             if self.strict:
@@ -216,37 +222,68 @@ class Benchmark:
             return error
         return scene if self.protocol.size is None else scene.resized(self.protocol.size)
 
-    def _components(
-        self, scenes: SceneSet, results: Mapping[str, PixelResult], advance: Advance | None
+    def _further(
+        self, scenes: SceneSet, first: FirstLook, results: Mapping[str, PixelResult], advance: Advance | None
     ) -> dict[str, dict[str, float]]:
-        """Return component metrics by detector; they need the threshold of the whole set, hence a second sweep."""
-        preset = self.protocol.components
-        if preset == "none":
-            return {}
-        thresholds = {name: result["threshold"] for name, result in results.items()}
-        empty = {name: SegmentMetrics.preset(preset, threshold) for name, threshold in thresholds.items()}
-        # An image that could be read only now has moved the thresholds: then this sweep is another one.
-        tally = self._tally(f"components {json.dumps(thresholds)}", scenes, empty).restored()
-        second = self._sweep(scenes, tally, advance)
+        """Return component metrics and metrics of classes by detector; what cannot be measured is noted.
+
+        Most of them need thresholds of the whole set, hence a second sweep.
+        """
+        if self.protocol.classes and not self._measures_classes(scenes):
+            self.unmeasured.append(self.failed(scenes, "no metrics of classes: no labels that the model knows"))
+        second = self._second_look(scenes, first, results, advance)
+        return {
+            name: {
+                **self._noted(scenes, "failure detection", partial(first.class_metrics, name)),
+                **self._noted(scenes, "component metrics", partial(second.component_metrics, name)),
+                **self._noted(scenes, "open-set metrics", partial(second.class_metrics, name)),
+            }
+            for name in self.names
+        }
+
+    def _second_look(
+        self, scenes: SceneSet, first: FirstLook, results: Mapping[str, PixelResult], advance: Advance | None
+    ) -> SecondLook:
+        components, classes = self._track(scenes), len(self.scorer.model.taxonomy)
         try:
-            return {name: accumulator.compute() for name, accumulator in second.accumulators.items()}
+            second = SecondLook.prepared(first, results, components, classes)
         except InputError as error:
-            self.unmeasured.append(self.failed(scenes, f"no component metrics: {error}"))
+            self.unmeasured.append(self.failed(scenes, f"no open-set metrics: {error}"))
+            second = SecondLook.prepared(replace(first, thresholds={}), results, components, classes)
+        if second.measures():
+            # An image that could be read only now has moved the thresholds: then this sweep is another one.
+            kind = f"thresholds {json.dumps(second.thresholds())}"
+            self._sweep(scenes, self._tally(kind, scenes, second.measures()).restored(), advance)
+        return second
+
+    def _track(self, scenes: SceneSet) -> Components:
+        """Return whose size filters the component metrics of a data set have."""
+        wanted = self.protocol.components
+        return (scenes.card.track or "none") if wanted == "by-data-set" else wanted
+
+    def _noted(self, scenes: SceneSet, what: str, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return what is computed, or nothing with a note why; once, if it is so for all detectors."""
+        try:
+            return compute()
+        except InputError as error:
+            note = self.failed(scenes, f"no {what}: {error}")
+            if note not in self.unmeasured:
+                self.unmeasured.append(note)
             return {}
 
     def failed(self, scenes: SceneSet, reason: str) -> Unmeasured:
         """Return the note that something of a data set could not be measured with this model."""
         return Unmeasured(model=self.scorer.model.name, dataset=scenes.name, reason=reason)
 
-    def _metrics(self, scenes: SceneSet, tally: PixelTally, name: str) -> PixelResult:
+    def _metrics(self, scenes: SceneSet, tally: Tally, first: FirstLook, name: str) -> PixelResult:
         if not tally.counted and tally.unreadable:
-            first, reason = next(iter(tally.unreadable.items()))
+            image, reason = next(iter(tally.unreadable.items()))
             lost = f"none of the {len(tally.unreadable)} images could be used"
-            raise InputError(f"{scenes.name}: {lost}; the first, {first}: {reason}")
+            raise InputError(f"{scenes.name}: {lost}; the first, {image}: {reason}")
         if not tally.counted:
             raise InputError(f"{scenes.name}: no image has an anomaly, and images without any are skipped")
         try:
-            return tally.accumulators[name].compute()
+            return first.pixels[name].accumulator.compute()
         except InputError as error:
             raise InputError(f"{scenes.name}: {error}") from error
 
@@ -254,18 +291,19 @@ class Benchmark:
         self,
         scenes: SceneSet,
         name: str,
-        tally: PixelTally,
+        tally: Tally,
+        first: FirstLook,
         result: PixelResult,
-        components: dict[str, float],
+        further: dict[str, float],
         worst: Sequence[WorstFrame],
     ) -> Outcome:
-        accumulator = tally.accumulators[name]
+        accumulator = first.pixels[name].accumulator
         metrics = {key: value for key, value in result.items() if not key.startswith(("pixels_", "images"))}
         row = ResultRow(
             model=self.scorer.model.name,
             detector=name,
             dataset=scenes.name,
-            metrics={**metrics, **components},
+            metrics={**metrics, **further},
             bounds={key: (bound.lower, bound.upper) for key, bound in result.bounds.items()},
             protocol=self._protocol(scenes, name, tally, result),
         )
@@ -273,11 +311,12 @@ class Benchmark:
             return Outcome(row, accumulator.curve(), accumulator.histogram(), worst)
         return Outcome(row, None, None, worst)
 
-    def _protocol(self, scenes: SceneSet, name: str, tally: PixelTally, result: PixelResult) -> dict[str, object]:
+    def _protocol(self, scenes: SceneSet, name: str, tally: Tally, result: PixelResult) -> dict[str, object]:
         model = self.scorer.model
         skipped = int(result.get("images_skipped", 0))  # per image: those that define no metric
         return {
-            **self.protocol.model_dump(mode="json"),
+            "protocol": self.protocol.name,
+            **self.protocol.model_dump(mode="json", exclude={"name"}),
             "images": len(tally.counted) - skipped,
             "images_left_out": len(tally.left_out) + skipped,
             "images_unreadable": len(tally.unreadable),
@@ -295,7 +334,7 @@ class Benchmark:
             "versions": library_versions(),
         }
 
-    def _worst(self, scenes: SceneSet, tally: PixelTally) -> dict[str, list[WorstFrame]]:
+    def _worst(self, scenes: SceneSet, tally: Tally) -> dict[str, list[WorstFrame]]:
         """Return by detector the worst misses and false alarms; the few frames are scored once more."""
         chosen = {name: _choose(tally, name) for name in self.names}
         needed = sorted({frame for frames in chosen.values() for _, frame, _ in frames})
@@ -314,7 +353,7 @@ class Benchmark:
         }
 
 
-def _choose(tally: PixelTally, detector: str) -> list[tuple[str, str, float]]:
+def _choose(tally: Tally, detector: str) -> list[tuple[str, str, float]]:
     """Return kind, name and typical score of the frames to show: lowest anomalies, highest inliers."""
     notes = [(frame, *by_detector[detector]) for frame, by_detector in tally.counted.items()]
     anomalies = sorted((value, frame) for frame, value, _ in notes if value is not None)
@@ -331,6 +370,12 @@ def _median(values: Iterable[float]) -> float | None:
     """Return the median with two decimals, None of nothing."""
     found = list(values)
     return round(statistics.median(found), 2) if found else None
+
+
+def _labels(scene: Scene, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if scene.labels is None:
+        raise InputError(f"{scene.name} has no class labels")
+    return table[scene.labels]
 
 
 def _mask(scene: Scene) -> NDArray[np.uint8]:

@@ -2,48 +2,31 @@
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Generic, Protocol, Self, TypedDict, TypeVar
+from typing import Self, TypedDict
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from strays.benchmark.measures import Gathering, Sight, State
 from strays.errors import InputError
 from strays.files import whole_file
 from strays.scene import ANOMALY, INLIER
 from strays.scoring.continuing import Pace, changes
 
-__all__ = ["NETWORK", "A", "Accumulator", "FrameNotes", "Tally"]
+__all__ = ["NETWORK", "FrameNotes", "Tally"]
 
-State = dict[str, NDArray[np.generic]]
-
-
-class Accumulator(Protocol):
-    """What a tally keeps for each detector."""
-
-    def update(self, scores: NDArray[np.float32], mask: NDArray[np.uint8], /) -> object:
-        """Take in one image."""
-
-    def state(self) -> State:
-        """Return what was gathered as arrays."""
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Return the accumulator whose state this was."""
-
-
-A = TypeVar("A", bound=Accumulator)
 Stamp = Sequence[int]
 FrameNotes = dict[str, tuple[float | None, float | None]]
 """By detector: the median score of the anomaly pixels and the 99.9 % quantile of the inlier pixels of one frame."""
 
 
 class _Facts(TypedDict):
-    """What a stored tally holds beside its accumulators."""
+    """What a stored tally holds beside its measures."""
 
     settings: dict[str, object]
     counted: dict[str, FrameNotes]
@@ -56,12 +39,12 @@ NETWORK = ""
 """Stands for the network where times are kept by detector."""
 
 
-class Tally(Generic[A]):
-    """One accumulator per detector, and which images went into them.
+class Tally:
+    """What was gathered so far, and which images went into it.
 
     Args:
         path: where it is kept.
-        accumulators: by detector.
+        measures: what gathers, always in the same order.
         settings: everything that decides the numbers, ready for JSON; a stored tally with others is refused.
         stamps: by image what its files are recognised by; a stored tally that has counted others is refused.
 
@@ -72,12 +55,12 @@ class Tally(Generic[A]):
     def __init__(
         self,
         path: Path,
-        accumulators: Mapping[str, A],
+        measures: Iterable[Gathering],
         settings: Mapping[str, object],
         stamps: Mapping[str, Stamp] = MappingProxyType({}),
     ) -> None:
         self.path = path
-        self.accumulators = dict(accumulators)
+        self.measures = tuple(measures)
         self.settings = dict(settings)
         self.stamps = dict(stamps)
         self.counted: dict[str, FrameNotes] = {}
@@ -106,9 +89,9 @@ class Tally(Generic[A]):
             return self
         with self._stored() as stored:
             facts = self._facts(stored)
-            for index, (name, empty) in enumerate(self.accumulators.items()):
-                state = {key.split("/", 1)[1]: stored[key] for key in stored.files if key.startswith(f"{index}/")}
-                self.accumulators[name] = type(empty).from_state(state)
+            for index, measure in enumerate(self.measures):
+                own = (key for key in stored.files if key.startswith(f"{index}/"))
+                measure.restore({key.split("/", 1)[1]: stored[key] for key in own})
         self.counted, self.left_out = facts["counted"], facts["left_out"]
         self.milliseconds = facts["milliseconds"]
         return self
@@ -119,11 +102,11 @@ class Tally(Generic[A]):
     def __len__(self) -> int:
         return len(self.counted) + len(self.left_out) + len(self.unreadable)
 
-    def count(self, name: str, scores: Mapping[str, NDArray[np.float32]], mask: NDArray[np.uint8]) -> None:
-        """Take in the scores of one image by detector."""
-        for detector, accumulator in self.accumulators.items():
-            accumulator.update(scores[detector], mask)
-        self.counted[name] = {detector: _notes(values, mask) for detector, values in scores.items()}
+    def count(self, name: str, sight: Sight) -> None:
+        """Take in one image."""
+        for measure in self.measures:
+            measure.take(sight)
+        self.counted[name] = {detector: _notes(values, sight.mask) for detector, values in sight.scores.items()}
 
     def save(self, now: bool = False) -> None:
         """Write the tally, whole or not at all: always ``now``, else as often as a tenth of the time allows."""
@@ -140,8 +123,8 @@ class Tally(Generic[A]):
             "milliseconds": self.milliseconds,
         }
         arrays: State = {"facts": np.array(json.dumps(facts))}
-        for index, accumulator in enumerate(self.accumulators.values()):
-            arrays |= {f"{index}/{key}": value for key, value in accumulator.state().items()}
+        for index, measure in enumerate(self.measures):
+            arrays |= {f"{index}/{key}": value for key, value in measure.state().items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         with whole_file(self.path) as stream:

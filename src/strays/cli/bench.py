@@ -27,11 +27,13 @@ def bench(
     out: options.OutFolder = Path("benchmark"),
     network_size: options.NetworkSize = None,
     taxonomy: options.TaxonomyName = None,
+    protocol: options.ProtocolName = "default",
     size: options.Size = None,
-    anomaly_free: options.AnomalyFree = "include",
-    aggregation: options.Aggregation = "pooled",
-    fpr_rule: options.FprRule = "first",
-    components: options.Components = "none",
+    anomaly_free: options.AnomalyFree = None,
+    aggregation: options.Aggregation = None,
+    fpr_rule: options.FprRule = None,
+    components: options.Components = None,
+    classes: options.Classes = False,
     exact: options.Exact = False,
     split: options.Split = None,
     device: options.DeviceName = "auto",
@@ -47,17 +49,19 @@ def bench(
     from strays.detectors.build import split_specs
     from strays.scoring import parse_size
 
-    protocol = _protocol(
+    how = _protocol(
+        protocol,
         size=parse_size(size),
         network_size=parse_size(network_size),
         anomaly_free=anomaly_free,
         aggregation=aggregation,
         fpr_rule=fpr_rule,
-        exact=exact,
+        exact=exact or None,
         components=components,
+        classes=classes or None,
     )
     sets, names = _data(data, split), split_specs(detectors or "")
-    measure(_models(model, taxonomy, device), names, sets, protocol, out, strict=strict, quiet=quiet)
+    measure(_models(model, taxonomy, device), names, sets, how, out, strict=strict, quiet=quiet)
 
 
 def measure(
@@ -129,14 +133,15 @@ def _models(specs: list[str], taxonomy: str | None, device: str) -> "list[Model]
     return [one if count[one.name] == 1 else replace(one, facts=facts) for one, facts in pairs]
 
 
-def _protocol(**choices: object) -> "Protocol":
+def _protocol(name: str, **choices: object) -> "Protocol":
+    """Return a protocol by its name, with the choices that are not None."""
     from pydantic import ValidationError
 
     from strays.benchmark import Protocol
     from strays.errors import InputError
 
     try:
-        return Protocol.model_validate(choices)
+        return Protocol.named(name, **{key: value for key, value in choices.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         told = first["msg"].removeprefix("Value error, ")

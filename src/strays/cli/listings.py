@@ -56,8 +56,10 @@ def _models() -> "Mapping[str, Card]":
 
 def _networks() -> "Mapping[str, Card]":
     from strays.networks import NETWORKS
+    from strays.networks.wrapper import WRAPPERS
 
-    return {name: network.card for name, network in NETWORKS.items()}
+    wrappers = {f"{name}(MODEL)": wrapper.card for name, wrapper in WRAPPERS.items()}
+    return {name: network.card for name, network in NETWORKS.items()} | wrappers
 
 
 def _detectors() -> "Mapping[str, Card]":
@@ -87,7 +89,7 @@ _KINDS = {
 }
 _WORDS = {
     "models": "List the built-in models, ready for --model.",
-    "networks": "List the segmentation networks that can be trained, or used as NETWORK@WEIGHTS.",
+    "networks": "List the networks that can be trained, or used as NETWORK@WEIGHTS, and wrappers around a model.",
     "detectors": "List the anomaly scores, ready for --detector and --detectors.",
     "recipes": "List the ways to train a network, ready for strays train.",
     "datasets": "List the data sets that are read, ready for --data NAME=PATH.",

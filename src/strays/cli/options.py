@@ -8,6 +8,7 @@ import typer
 __all__ = [
     "Aggregation",
     "AnomalyFree",
+    "Classes",
     "Components",
     "DataSets",
     "DetectorName",
@@ -19,6 +20,7 @@ __all__ = [
     "ModelNames",
     "NetworkSize",
     "OutFolder",
+    "ProtocolName",
     "Quiet",
     "Scale",
     "Size",
@@ -32,7 +34,7 @@ __all__ = [
 
 _MODEL = (
     "Built-in name, folder that strays train wrote, NETWORK@WEIGHTS (enet@w.pth), hf:ORG/ID, onnx:FILE or "
-    "python:MODULE:FACTORY."
+    "python:MODULE:FACTORY; or one of these in a wrapper, as in mirrored(MODEL) or sliding-window(MODEL,window=768)."
 )
 _DETECTOR = "(`strays detectors` lists them); by default the one that the model names."
 _PROTOCOL, _RUN = "How it is measured", "How it runs"
@@ -85,12 +87,26 @@ Size = Annotated[
         rich_help_panel=_PROTOCOL,
     ),
 ]
-AnomalyFree = Annotated[
+ProtocolName = Annotated[
     str,
-    typer.Option(help="Whether images without any anomaly count.", metavar="include|skip", rich_help_panel=_PROTOCOL),
+    typer.Option(
+        help="The choices below that publications share: default (own size, pooled, every image), half-resolution "
+        "(512x1024, images without anomaly skipped), fishyscapes, smiyc (bins and component metrics of "
+        "SegmentMeIfYouCan) or caos (StreetHazards, BDD-Anomaly: per image). Options beside it change single choices.",
+        metavar="NAME",
+        rich_help_panel=_PROTOCOL,
+    ),
+]
+AnomalyFree = Annotated[
+    str | None,
+    typer.Option(
+        help="Whether images without any anomaly count; they do unless the protocol says otherwise.",
+        metavar="include|skip",
+        rich_help_panel=_PROTOCOL,
+    ),
 ]
 Aggregation = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="pooled ranks all pixels of a set together; per-image averages over images.",
         metavar="pooled|per-image",
@@ -98,7 +114,7 @@ Aggregation = Annotated[
     ),
 ]
 FprRule = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="Which point of the ROC curve FPR95 means: first, strict, argmin or interpolated.",
         metavar="RULE",
@@ -106,11 +122,22 @@ FprRule = Annotated[
     ),
 ]
 Components = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Component metrics too, by the rules of SegmentMeIfYouCan's anomaly-track or obstacle-track. The network "
-        "then sees each image twice, as they need the threshold of the whole set.",
+        help="Component metrics too, by the rules of SegmentMeIfYouCan's anomaly-track or obstacle-track; by-data-set "
+        "takes the one that suits each set. The network then sees each image twice, as they need the threshold of the "
+        "whole set.",
         metavar="TRACK",
+        rich_help_panel=_PROTOCOL,
+    ),
+]
+Classes = Annotated[
+    bool,
+    typer.Option(
+        "--classes",
+        help="Metrics of classes too where a data set has labels: mIoU, open-set mIoU and failure detection (AP-Error, "
+        "AP-Success). The network sees each image twice.",
+        metavar="",
         rich_help_panel=_PROTOCOL,
     ),
 ]

@@ -11,7 +11,7 @@ from strays.report.words import Metric, explain
 
 __all__ = ["Cell", "Column", "Fact", "Line", "Protocol", "Table", "make_protocol", "make_table", "metrics_of", "show"]
 
-FIRST_SIGHT = ("size", "resolution", "network_size", "aggregation", "images", "anomaly_free", "pixels")
+FIRST_SIGHT = ("protocol", "size", "resolution", "network_size", "aggregation", "images", "anomaly_free", "pixels")
 PLAIN = {"size": "resolution", "network_size": "network sees", "anomaly_free": "images without anomaly"}
 NOTHING = "–"
 

@@ -1,0 +1,166 @@
+"""The two looks of a benchmark at a data set: at scores as they are, then at thresholds of the whole set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Self
+
+from strays.benchmark.measures import AnyPixelMetrics, Gathering, OfClasses, OfFailures, OfPixels
+from strays.benchmark.protocol import Components, Protocol
+from strays.metrics import (
+    FailureMetrics,
+    OpenSetConfusion,
+    OpenSetThreshold,
+    PixelResult,
+    SegmentMetrics,
+    SmiycPixelMetrics,
+    crossed_thresholds,
+    open_set_over_halves,
+    pixel_metrics,
+)
+
+__all__ = ["FirstLook", "SecondLook", "halves_of"]
+
+_FAILURES = MappingProxyType(
+    {"AP-Error": "AP-Error", "AP-Success": "AP-Success", "AUROC": "failure AUROC", "FPR95": "failure FPR95"}
+)
+_OPEN = MappingProxyType({"closed_mIoU": "mIoU", "open_mIoU": "open mIoU"})
+"""Names of metrics of classes in their own results, and in the rows of a benchmark."""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLook:
+    """What is gathered while no threshold is known yet, by detector.
+
+    Args:
+        pixels: pixel metrics.
+        failures: how well a detector finds what the network got wrong; none where classes are not measured.
+        thresholds: by half, the threshold that finds 95 % of its anomalies; likewise.
+    """
+
+    pixels: Mapping[str, OfPixels[AnyPixelMetrics]]
+    failures: Mapping[str, OfFailures]
+    thresholds: Mapping[str, Mapping[str, OfPixels[OpenSetThreshold]]]
+
+    @classmethod
+    def prepared(cls, detectors: Sequence[str], protocol: Protocol, halves: Sequence[str]) -> Self:
+        """Return an empty look.
+
+        Args:
+            detectors: their names.
+            protocol: how it is measured.
+            halves: names of the halves of the data set; none where classes are not measured.
+        """
+        exact = protocol.exact
+        return cls(
+            {name: OfPixels(_pixel_metrics(protocol), name) for name in detectors},
+            {name: OfFailures(FailureMetrics(exact), name) for name in detectors if halves},
+            {
+                name: {half: OfPixels(OpenSetThreshold(exact=exact), name, half) for half in halves}
+                for name in detectors
+                if halves
+            },
+        )
+
+    def measures(self) -> list[Gathering]:
+        """Return everything in it, always in the same order."""
+        thresholds = (one for halves in self.thresholds.values() for one in halves.values())
+        return [*self.pixels.values(), *self.failures.values(), *thresholds]
+
+    def class_metrics(self, detector: str) -> dict[str, float]:
+        """Return the metrics of failure detection.
+
+        Raises:
+            InputError: if the network got all labelled pixels right, or none.
+        """
+        if detector not in self.failures:
+            return {}
+        found = self.failures[detector].accumulator.compute()
+        return {name: found[key] for key, name in _FAILURES.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class SecondLook:
+    """What needs thresholds of the whole set, by detector.
+
+    Args:
+        components: component metrics; none where they are not asked for.
+        confusions: open-set confusion by half, at the threshold of the other one; none where classes are not measured.
+    """
+
+    components: Mapping[str, OfPixels[SegmentMetrics]]
+    confusions: Mapping[str, Mapping[str, OfClasses]]
+
+    @classmethod
+    def prepared(
+        cls, first: FirstLook, results: Mapping[str, PixelResult], components: Components, classes: int
+    ) -> Self:
+        """Return an empty look at the thresholds that the first one gave.
+
+        Raises:
+            InputError: if a half has no anomaly or no inlier pixel.
+        """
+        wanted = {} if components == "none" else results
+        return cls(
+            {
+                name: OfPixels(SegmentMetrics.preset(components, result["threshold"]), name)
+                for name, result in wanted.items()
+            },
+            {name: _confusions(name, halves, classes) for name, halves in first.thresholds.items()},
+        )
+
+    def measures(self) -> list[Gathering]:
+        """Return everything in it, always in the same order."""
+        confusions = (one for halves in self.confusions.values() for one in halves.values())
+        return [*self.components.values(), *confusions]
+
+    def thresholds(self) -> list[float]:
+        """Return the thresholds it looks at."""
+        confusions = (one.accumulator.threshold for halves in self.confusions.values() for one in halves.values())
+        return [*(one.accumulator.settings.threshold for one in self.components.values()), *confusions]
+
+    def component_metrics(self, detector: str) -> dict[str, float]:
+        """Return the component metrics.
+
+        Raises:
+            InputError: if there is no component.
+        """
+        return self.components[detector].accumulator.compute() if detector in self.components else {}
+
+    def class_metrics(self, detector: str) -> dict[str, float]:
+        """Return closed and open mIoU.
+
+        Raises:
+            InputError: if there is no known pixel.
+        """
+        if detector not in self.confusions:
+            return {}
+        halves = {half: one.accumulator for half, one in self.confusions[detector].items()}
+        found = open_set_over_halves(halves)
+        return {name: found[key] for key, name in _OPEN.items()}
+
+
+def _pixel_metrics(protocol: Protocol) -> AnyPixelMetrics:
+    if protocol.ranking == "smiyc":
+        return SmiycPixelMetrics()
+    return pixel_metrics(protocol.aggregation, protocol.exact, fpr_rule=protocol.fpr_rule)
+
+
+def _confusions(detector: str, halves: Mapping[str, OfPixels[OpenSetThreshold]], classes: int) -> dict[str, OfClasses]:
+    thresholds = crossed_thresholds({half: one.accumulator for half, one in halves.items()})
+    return {half: OfClasses(OpenSetConfusion(classes, at), detector, half) for half, at in thresholds.items()}
+
+
+def halves_of(names: Sequence[str]) -> dict[str, str]:
+    """Return by image the half it belongs to: the parts before ``_`` where there are two, else even and odd places.
+
+    Example:
+        >>> halves_of(["t5_1", "t5_2", "t6_1"])
+        {'t5_1': 't5', 't5_2': 't5', 't6_1': 't6'}
+        >>> halves_of(["0001", "0002", "0003"])
+        {'0001': 'even', '0002': 'odd', '0003': 'even'}
+    """
+    towns = {name: name.split("_")[0] for name in names}
+    if len(set(towns.values())) == 2:
+        return towns
+    return {name: "odd" if place % 2 else "even" for place, name in enumerate(names)}

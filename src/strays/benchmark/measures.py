@@ -1,0 +1,153 @@
+"""What a benchmark gathers of every image it has scored: pixel, component, failure and open-set metrics."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strays.errors import InputError
+from strays.metrics import (
+    FailureMetrics,
+    OpenSetConfusion,
+    PerImagePixelMetrics,
+    PixelMetrics,
+    SmiycPixelMetrics,
+)
+from strays.scene import INLIER
+from strays.taxonomy import IGNORE
+
+__all__ = [
+    "AnyPixelMetrics",
+    "Gathering",
+    "Measure",
+    "OfClasses",
+    "OfFailures",
+    "OfPixels",
+    "Sight",
+    "State",
+]
+
+State: TypeAlias = dict[str, NDArray[np.generic]]
+AnyPixelMetrics: TypeAlias = PixelMetrics | PerImagePixelMetrics | SmiycPixelMetrics
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """One image that has been scored.
+
+    Args:
+        scores: by detector, float32 (H, W).
+        mask: uint8 (H, W), 0 inlier, 1 anomaly, 255 ignore.
+        half: which half of the data set it belongs to.
+        labels: uint8 (H, W) in the classes of the model, 255 = none; None where no measure asks for them.
+        predicted: uint8 (H, W), the class the model gives each pixel; likewise.
+    """
+
+    scores: Mapping[str, NDArray[np.float32]]
+    mask: NDArray[np.uint8]
+    half: str = ""
+    labels: NDArray[np.uint8] | None = None
+    predicted: NDArray[np.uint8] | None = None
+
+    def classes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return predicted classes and labels.
+
+        Raises:
+            InputError: if the image has no labels.
+        """
+        if self.labels is None or self.predicted is None:
+            raise InputError("the image has no class labels, which metrics of classes need")
+        return self.predicted, self.labels
+
+
+class Gathering(Protocol):
+    """What takes in images and can be stored."""
+
+    def take(self, sight: Sight, /) -> None:
+        """Take in one image."""
+
+    def state(self) -> State:
+        """Return what was gathered as arrays."""
+
+    def restore(self, state: State, /) -> None:
+        """Take up what was gathered before."""
+
+
+class Accumulator(Protocol):
+    """What gathers the numbers of a measure."""
+
+    def state(self) -> State:
+        """Return what was gathered as arrays."""
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Return the accumulator whose state this was."""
+
+
+class OfScores(Accumulator, Protocol):
+    """An accumulator of scores and masks."""
+
+    def update(self, scores: NDArray[np.float32], mask: NDArray[np.uint8], /) -> object:
+        """Take in one image."""
+
+
+A = TypeVar("A", bound=Accumulator)
+P = TypeVar("P", bound=OfScores)
+
+
+class Measure(ABC, Generic[A]):
+    """An accumulator, and what of an image it takes in.
+
+    Args:
+        accumulator: what gathers.
+        detector: whose scores it reads.
+        half: the half of the data set that it counts; None for all images.
+    """
+
+    def __init__(self, accumulator: A, detector: str, half: str | None = None) -> None:
+        self.accumulator = accumulator
+        self.detector = detector
+        self.half = half
+
+    def take(self, sight: Sight) -> None:
+        """Take in an image, unless it belongs to the other half."""
+        if self.half in (None, sight.half):
+            self._take(sight, sight.scores[self.detector])
+
+    @abstractmethod
+    def _take(self, sight: Sight, scores: NDArray[np.float32]) -> None: ...
+
+    def state(self) -> State:
+        """Return what was gathered as arrays."""
+        return self.accumulator.state()
+
+    def restore(self, state: State) -> None:
+        """Take up what was gathered before."""
+        self.accumulator = type(self.accumulator).from_state(state)
+
+
+class OfPixels(Measure[P]):
+    """Reads scores and mask."""
+
+    def _take(self, sight: Sight, scores: NDArray[np.float32]) -> None:
+        self.accumulator.update(scores, sight.mask)
+
+
+class OfFailures(Measure[FailureMetrics]):
+    """Reads scores, predicted classes and labels, on inlier pixels."""
+
+    def _take(self, sight: Sight, scores: NDArray[np.float32]) -> None:
+        predicted, labels = sight.classes()
+        known = np.where(sight.mask == INLIER, labels, np.uint8(IGNORE))
+        self.accumulator.update(scores, predicted, known)
+
+
+class OfClasses(Measure[OpenSetConfusion]):
+    """Reads scores, mask, predicted classes and labels."""
+
+    def _take(self, sight: Sight, scores: NDArray[np.float32]) -> None:
+        predicted, labels = sight.classes()
+        self.accumulator.update(predicted, scores, labels, sight.mask)

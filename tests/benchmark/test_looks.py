@@ -1,0 +1,146 @@
+"""Metrics that need labels, bins or thresholds of the whole set, through the benchmark; against plain arithmetic."""
+
+from copy import copy
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_curve
+
+from strays.benchmark import Benchmark, Protocol
+from strays.benchmark.looks import halves_of
+from strays.data import open_scenes
+from strays.data.synthetic import SyntheticScenes
+from strays.data.synthetic.dataset import Rendered
+from strays.loading import load_model
+from strays.metrics import SmiycPixelMetrics
+from strays.scoring import Scorer
+
+SIZE = (60, 80)
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return Scorer.build(load_model("default"), ("energy", "msp"))
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return open_scenes("synthetic=4")
+
+
+@pytest.fixture(scope="module")
+def seen(scorer, scenes):
+    """Scores, mask, labels and predicted classes of every scene."""
+    found = []
+    for scene in scenes:
+        small = scene.resized(SIZE)
+        scored = scorer(small.image)
+        found.append((scored.scores, small.mask, small.labels, scored.labels))
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured(scorer, scenes, tmp_path_factory):
+    protocol = Protocol.named(size=SIZE, classes=True, exact=True, components="obstacle-track")
+    bench = Benchmark(scorer, protocol, tmp_path_factory.mktemp("classes"))
+    return {one.row.detector: one.row.metrics for one in bench.run(scenes)}, bench
+
+
+def mean_iou(pairs):
+    """Mean over the classes that occur, from pairs (true, given); a class given as -1 is refused."""
+    true, given = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+    scores = []
+    for label in np.unique(np.r_[true[true >= 0], given[given >= 0]]):
+        both = np.sum((true == label) & (given == label))
+        scores.append(both / np.sum((true == label) | (given == label)))
+    return float(np.mean(scores))
+
+
+@pytest.mark.parametrize("detector", ["energy", "msp"])
+def test_failure_detection(measured, seen, detector) -> None:
+    wrong, scores = [], []
+    for by_detector, mask, labels, predicted in seen:
+        known = (mask == 0) & (labels != 255)
+        wrong.append((predicted != labels)[known])
+        scores.append(by_detector[detector][known])
+    errors, uncertain = np.concatenate(wrong), np.concatenate(scores)
+    metrics = measured[0][detector]
+    assert metrics["AP-Error"] == pytest.approx(average_precision_score(errors, uncertain), abs=1e-9)
+    assert metrics["AP-Success"] == pytest.approx(average_precision_score(~errors, -uncertain), abs=1e-9)
+
+
+def test_open_and_closed_miou(measured, seen) -> None:
+    halves = {"even": seen[::2], "odd": seen[1::2]}
+    found = []
+    for half, other in (("even", "odd"), ("odd", "even")):
+        ranked = [(scores["energy"][mask != 255], mask[mask != 255]) for scores, mask, *_ in halves[other]]
+        values, truth = (np.concatenate(one) for one in zip(*ranked, strict=True))
+        _, tpr, thresholds = roc_curve(truth, values)
+        threshold = thresholds[np.argmax(tpr > 0.95)]
+        pairs = []
+        for scores, mask, labels, predicted in halves[half]:
+            counted = ((mask == 0) & (labels != 255)) | (mask == 1)
+            true = np.where(mask == 1, -2, labels.astype(int))
+            given = np.where(scores["energy"] > threshold, -1, predicted.astype(int))
+            pairs.append((true[counted], given[counted]))
+        found.append(mean_iou(pairs))
+    metrics = measured[0]["energy"]
+    assert metrics["open mIoU"] == pytest.approx(np.mean(found), abs=1e-9)
+    inliers = [(mask == 0) & (labels != 255) for _, mask, labels, _ in seen]
+    pairs = zip(seen, inliers, strict=True)
+    closed = mean_iou([(one[2][known].astype(int), one[3][known].astype(int)) for one, known in pairs])
+    assert metrics["mIoU"] == pytest.approx(closed, abs=1e-9)
+    assert metrics["mIoU"] > metrics["open mIoU"]
+
+
+def test_component_metrics_come_along(measured) -> None:
+    assert 0 <= measured[0]["energy"]["sIoU"] <= 1
+    assert measured[1].unmeasured == []
+
+
+def test_a_killed_run_with_classes_goes_on(measured, scorer, scenes) -> None:
+    before, bench = measured
+    again = Benchmark(scorer, bench.protocol, bench.out)
+    assert {one.row.detector: one.row.metrics for one in again.run(scenes)} == before
+
+
+class Unlabelled(Rendered):
+    """Scenes that have masks, and no labels."""
+
+    has_labels = False
+
+
+def test_a_set_without_labels_is_measured_all_the_same(scorer, scenes, tmp_path) -> None:
+    plain = Unlabelled(SyntheticScenes(2, seed=0), scenes.card)
+    bench = Benchmark(scorer, Protocol.named(size=SIZE, classes=True), tmp_path)
+    metrics = bench.run(plain)[0].row.metrics
+    assert "AP" in metrics
+    assert "mIoU" not in metrics
+    assert [one.reason for one in bench.unmeasured] == ["no metrics of classes: no labels that the model knows"]
+
+
+def test_smiyc_bins(scorer, scenes, seen, tmp_path) -> None:
+    bench = Benchmark(scorer, Protocol.named("smiyc", size=SIZE), tmp_path)
+    metrics = SmiycPixelMetrics()
+    for scores, mask, *_ in seen:
+        metrics.update(scores["energy"], mask)
+    row = bench.run(scenes)[0].row
+    expected = metrics.compute()
+    assert {key: row.metrics[key] for key in ("AP", "FPR95", "F1")} == {
+        key: expected[key] for key in ("AP", "FPR95", "F1")
+    }
+    assert "AUROC" not in row.metrics
+    assert row.protocol["protocol"] == "smiyc with size=60x80"
+
+
+def test_halves() -> None:
+    assert halves_of(["b", "a", "c"]) == {"b": "even", "a": "odd", "c": "even"}
+    assert set(halves_of(["t5_000", "t6_000", "t5_001"]).values()) == {"t5", "t6"}
+
+
+@pytest.mark.parametrize(("track", "present"), [("obstacle-track", True), ("", False)])
+def test_component_metrics_by_data_set(scorer, scenes, tmp_path, track, present) -> None:
+    tracked = copy(scenes)
+    tracked.card = scenes.card.model_copy(update={"track": track})
+    bench = Benchmark(scorer, Protocol.named(size=SIZE, components="by-data-set"), tmp_path)
+    assert ("F1_mean" in bench.run(tracked)[0].row.metrics) == present
