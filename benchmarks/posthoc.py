@@ -39,12 +39,12 @@ from tables import markdown, published
 NETWORKS = {
     "enet": f"enet@{SHARED / 'weights' / 'enet_cityscapes_void.pth'}",
     "erfnet": f"erfnet@{SHARED / 'weights' / 'erfnet_cityscapes_void_bnfolded.pth'}",
-    "swiftnet": "default",
+    "swiftnet": "swiftnet-mnv2-camvid",
 }
 TITLES = {
     "enet": "ENet (Cityscapes, void trained, 63.6 % mIoU)",
     "erfnet": "ERFNet (Cityscapes, void trained, folded int8, 64.3 % mIoU)",
-    "swiftnet": "SwiftNet on MobileNetV2 (CamVid, the built-in model)",
+    "swiftnet": "SwiftNet on MobileNetV2 (CamVid, `swiftnet-mnv2-camvid`)",
 }
 FROM_LOGITS = ("msp", "entropy", "softmax-distance", "max-logit", "energy", "jsd", "dirichlet")
 MUTUAL = "dirichlet:score=mutual-information"

@@ -115,7 +115,7 @@ def name_of(recipe: str) -> str:
 
 def trained(track: str, recipe: str, seed: int, arguments: argparse.Namespace) -> Model:
     """Return the network of a track as it is, or trained by a recipe."""
-    base = "default" if track == "pasted" else str(held_out_base(arguments))
+    base = "swiftnet-mnv2-camvid" if track == "pasted" else str(held_out_base(arguments))
     if recipe == PLAIN:
         return load_model(base)
     data = CAMVID_FOLDER if track == "pasted" else held_out_copy(arguments.out)

@@ -230,7 +230,7 @@ def test_a_run_with_negatives_ends_the_same_too(settings: Change, cutouts: Path,
     chosen = settings(
         recipe="densehybrid",
         network=None,
-        init="default",
+        init="swiftnet-mnv2-camvid",
         negatives=(f"objects={cutouts}",),
         negative_share=0.7,
         accumulate=2,
@@ -244,7 +244,7 @@ def test_a_run_with_negatives_ends_the_same_too(settings: Change, cutouts: Path,
     assert_same_files(tmp_path / "parts", tmp_path / "whole")
     loaded = Model.load(tmp_path / "whole")
     assert (loaded.facts.network, loaded.facts.detector) == ("extended", "densehybrid")
-    assert loaded.facts.name == f"{load_model('default').name}-densehybrid"
+    assert loaded.facts.name == f"{load_model('swiftnet-mnv2-camvid').name}-densehybrid"
 
 
 def test_a_run_with_everything_random_and_an_average_ends_the_same_too(settings: Change, tmp_path: Path) -> None:
@@ -296,9 +296,9 @@ def test_anomalies_are_looked_at_too(settings: Change, tmp_path: Path) -> None:
 
 
 def test_frozen_statistics_outlast_validation_and_a_stop(settings: Change, tmp_path: Path) -> None:
-    chosen = settings(trained=("classifier",), network=None, init="default")
+    chosen = settings(trained=("classifier",), network=None, init="swiftnet-mnv2-camvid")
     whole = train(chosen, tmp_path / "whole", device="cpu")
-    before = load_model("default").network.state_dict()
+    before = load_model("swiftnet-mnv2-camvid").network.state_dict()
     for name, value in whole.network.state_dict().items():
         assert name.startswith("classifier.") or torch.equal(value, before[name]), name
     with pytest.raises(StoppedError):

@@ -19,15 +19,15 @@ def settings(**changes: object) -> TrainingSettings:
 
 
 def test_a_model_keeps_its_weights_and_classes() -> None:
-    start = starting_point(settings(init="default"), CAMVID)
-    model = load_model("default")
+    start = starting_point(settings(init="swiftnet-mnv2-camvid"), CAMVID)
+    model = load_model("swiftnet-mnv2-camvid")
     assert (start.plain, start.taxonomy, start.labels) == (model.name, CAMVID, None)
     for name, one in model.network.state_dict().items():
         assert torch.equal(one, start.network.state_dict()[name])
 
 
 def test_labels_of_other_data_are_translated() -> None:
-    start = starting_point(settings(init="default"), CITYSCAPES)
+    start = starting_point(settings(init="swiftnet-mnv2-camvid"), CITYSCAPES)
     assert np.array_equal(start.labels, translation(CITYSCAPES, CAMVID))
     assert start.labels[CITYSCAPES.names.index("vegetation")] == CAMVID.names.index("tree")
     assert start.labels[CITYSCAPES.names.index("train")] == IGNORE
@@ -35,19 +35,19 @@ def test_labels_of_other_data_are_translated() -> None:
 
 @pytest.mark.parametrize("recipe", ["densehybrid", "pebal", "outlier-head", "mc-dropout"])
 def test_a_recipe_extends_the_network_and_leaves_what_it_knows(recipe: str) -> None:
-    start = starting_point(settings(init="default", recipe=recipe), CAMVID)
+    start = starting_point(settings(init="swiftnet-mnv2-camvid", recipe=recipe), CAMVID)
     assert isinstance(start.network, ExtendedNetwork)
     assert start.name == "extended"
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        before = load_model("default").network(image)
+        before = load_model("swiftnet-mnv2-camvid").network(image)
         assert torch.equal(start.network.eval()(image)[:, :11], before)
     void = 11 if recipe == "pebal" else None
     assert (start.taxonomy.void, len(start.taxonomy)) == (void, 12 if void else 11)
 
 
 def test_a_void_class_serves_as_the_extra_channel(tmp_path: Path) -> None:
-    model = load_model("default")
+    model = load_model("swiftnet-mnv2-camvid")
     names = (*CAMVID.classes[:-1], LabelClass(name="void", colour=(0, 0, 0)))
     facts = model.facts.model_copy(update={"taxonomy": Taxonomy(name="ten", classes=names, void=10)})
     model.facts = facts
@@ -58,8 +58,8 @@ def test_a_void_class_serves_as_the_extra_channel(tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    start = starting_point(settings(init="default", recipe="pebal"), CAMVID)
-    model = load_model("default")
+    start = starting_point(settings(init="swiftnet-mnv2-camvid", recipe="pebal"), CAMVID)
+    model = load_model("swiftnet-mnv2-camvid")
     model.network = start.network
     update = {"network": "extended", "configuration": start.network.configuration, "taxonomy": start.taxonomy}
     model.facts = model.facts.model_copy(update=update)
@@ -77,7 +77,7 @@ def test_somebody_elses_module_cannot_be_trained() -> None:
 
 def test_network_and_model_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="either from a network, with random weights, or from a model"):
-        settings(init="default", network="enet")
+        settings(init="swiftnet-mnv2-camvid", network="enet")
     with pytest.raises(ValueError, match="has an encoder already"):
-        settings(init="default", encoder_weights="w.pth")
+        settings(init="swiftnet-mnv2-camvid", encoder_weights="w.pth")
     assert settings().network == "swiftnet-rn18"

@@ -144,7 +144,7 @@ def test_an_encoder_from_scratch_learns_like_the_rest(trainer: Callable[..., Tra
 
 
 def test_heads_added_to_a_trained_network_have_a_rate_of_their_own(trainer: Callable[..., Trainer]) -> None:
-    chosen = {"recipe": "outlier-head", "negatives": ("void",), "network": None, "init": "default"}
+    chosen = {"recipe": "outlier-head", "negatives": ("void",), "network": None, "init": "swiftnet-mnv2-camvid"}
     learner = trainer(**chosen, head_rate=10, learning_rate=1e-4)
     plain, heads = learner.optimizer.param_groups
     assert (plain["lr"], heads["lr"]) == pytest.approx((1e-4, 1e-3))
@@ -245,7 +245,7 @@ def test_negatives_that_are_missing_are_told_first(trainer: Callable[..., Traine
 def test_heads_that_the_model_had_already_learn_like_the_rest(
     trainer: Callable[..., Trainer], tmp_path: Path, settings: Change
 ) -> None:
-    start = starting_point(settings(recipe="outlier-head", network=None, init="default"), CAMVID)
+    start = starting_point(settings(recipe="outlier-head", network=None, init="swiftnet-mnv2-camvid"), CAMVID)
     model = trained_model(start, settings(recipe="outlier-head"), ["camvid"], None)
     model.save(tmp_path / "model")
     chosen = {"recipe": "outlier-head", "negatives": ("void",), "network": None, "init": str(tmp_path / "model")}
@@ -268,7 +268,7 @@ def test_the_average_is_where_the_network_is(settings: Change, tmp_path: Path) -
 
 def test_an_encoder_rate_without_weights_for_the_encoder_is_refused(settings: Change) -> None:
     with pytest.raises(ValidationError, match="--encoder-rate goes with --encoder-weights; of a model, freeze blocks"):
-        settings(network=None, init="default", encoder_rate=0)
+        settings(network=None, init="swiftnet-mnv2-camvid", encoder_rate=0)
 
 
 def test_plateau_needs_validation_scenes(trainer: Callable[..., Trainer], camvid: Path, tmp_path: Path) -> None:
