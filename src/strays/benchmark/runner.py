@@ -18,6 +18,7 @@ from strays.benchmark.protocol import Components, Protocol, library_versions
 from strays.benchmark.results import ResultRow, Unmeasured, Unreadable
 from strays.benchmark.tally import NETWORK, Tally
 from strays.data.base import FrameSet, SceneSet
+from strays.data.reading import read_ahead
 from strays.detectors.base import Detector
 from strays.errors import InputError
 from strays.files import make_folder
@@ -26,7 +27,6 @@ from strays.networks.digest import state_sha256
 from strays.scene import Scene
 from strays.scoring import Scorer
 from strays.scoring.continuing import file_stamp
-from strays.scoring.run import read_ahead
 from strays.taxonomy import IGNORE, translation
 
 __all__ = ["Benchmark", "Outcome", "WorstFrame"]

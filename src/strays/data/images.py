@@ -122,7 +122,9 @@ def rgb_array(image: Image.Image) -> NDArray[np.uint8]:
         where = getattr(image, "filename", "") or "image"
         found = "floating-point" if image.mode == "F" else "32-bit integer"
         raise UnreadableImageError(f"{where} holds {found} pixels of unknown range; save it with 8 or 16 bits")
-    return np.array(_composed(image) if image.has_transparency_data else image.convert("RGB"))
+    if image.has_transparency_data:
+        return np.array(_composed(image))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _composed(image: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from strays import __version__
 from strays.data.base import FrameSet, SceneSet
+from strays.data.reading import read_ahead
 from strays.detectors.base import Detector, FittedOn
 from strays.detectors.fitted import FittedDetector
 from strays.detectors.statistics import Statistics
@@ -23,7 +24,6 @@ from strays.prediction import Prediction
 from strays.scene import Scene
 from strays.scoring import as_tensor
 from strays.scoring.continuing import Pace, changes, file_stamp
-from strays.scoring.run import read_ahead
 from strays.taxonomy import translation
 
 __all__ = ["FitRun"]

@@ -2,18 +2,16 @@
 
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from strays.data.images import read_image
+from strays.data.reading import read_ahead
 from strays.data.sources import Source
 from strays.drawing import ColourScale
 from strays.errors import InputError
@@ -23,7 +21,7 @@ from strays.score_map import ScoreMap
 from strays.scoring.continuing import changes, file_stamp, same_file, stored_json
 from strays.scoring.scorer import Scorer
 
-__all__ = ["ScoreRun", "ScoreSettings", "read_ahead"]
+__all__ = ["ScoreRun", "ScoreSettings"]
 
 INDEX = "index.json"
 _SETTINGS = "run.json"
@@ -31,8 +29,6 @@ _JOURNAL = ".journal.jsonl"
 _CALIBRATED = 8
 """So many images, spread evenly over the sources, decide the colour scale of a run."""
 
-Item = TypeVar("Item")
-Value = TypeVar("Value")
 Image = NDArray[np.uint8]
 
 
@@ -264,17 +260,6 @@ class ScoreRun:
 
 def _ignore() -> None:
     pass
-
-
-def read_ahead(items: Iterable[Item], read: Callable[[Item], Value], ahead: int = 2) -> Iterator[tuple[Item, Value]]:
-    """Yield every item with what ``read`` makes of it, while the next ones are read by another thread."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        iterator = iter(items)
-        coming = deque((item, pool.submit(read, item)) for item in islice(iterator, ahead))
-        while coming:
-            item, future = coming.popleft()
-            coming.extend((following, pool.submit(read, following)) for following in islice(iterator, 1))
-            yield item, future.result()
 
 
 def _indexed(out: Path) -> list[Record]:
