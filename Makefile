@@ -45,5 +45,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 		{ echo "strays needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "installing strays into .venv: some minutes the first time"
 	@"$(PYTHON)" -m venv .venv
-	@$(BIN)/python -m pip install -qq --editable '.[train,export,search,dev]' --constraint constraints.txt
+	@$(BIN)/python -m pip install -qq --editable '.[train,export,search,submit,dev]' --constraint constraints.txt
 	@touch $@

@@ -16,6 +16,8 @@ COMMANDS = [
     "fit",
     "train",
     "negatives",
+    "data",
+    "submit",
     "doctor",
     "models",
     "networks",

@@ -13,7 +13,10 @@ from strays.negatives.base import Patch
 from strays.scene import resize_image, resize_map
 from strays.taxonomy import IGNORE
 
-__all__ = ["contact_sheet", "draw_patch"]
+__all__ = ["MEANINGS", "Meaning", "contact_sheet", "draw_patch"]
+
+Meaning = tuple[str, int, int]
+"""Words of the legend, with a label and a mask value that show what they mean."""
 
 _VOID: Colour = (255, 176, 0)
 _HATCH: Colour = (168, 168, 174)
@@ -24,7 +27,7 @@ _EMPTY = 4.0
 _LONGEST, _GAP, _ASPECT = 320, 8, 1.6
 _SMALLEST_TYPE, _LARGEST_TYPE, _WIDTHS = 11, 22, 90
 
-_MEANINGS = (
+MEANINGS: tuple[Meaning, ...] = (
     ("negative", 0, 1),
     ("counts nowhere: shows no scene", 0, IGNORE),
     ("scene without a class", IGNORE, 0),
@@ -32,13 +35,14 @@ _MEANINGS = (
 """What is told apart, with a label and a mask value that show it."""
 
 
-def contact_sheet(patches: Sequence[Patch]) -> Image.Image:
+def contact_sheet(patches: Sequence[Patch], meanings: Sequence[Meaning] = MEANINGS) -> Image.Image:
     """Return pairs of a patch and its mask drawn over it, in rows from the left, above a legend.
 
     Patches longer than 320 pixels are shown smaller.
 
     Args:
         patches: at least one, all of one size.
+        meanings: what the legend explains, at least one.
     """
     pairs = [_pair(_shrunk(patch)) for patch in patches]
     width, height = pairs[0].width + 2 * _GAP, pairs[0].height + _GAP
@@ -47,7 +51,7 @@ def contact_sheet(patches: Sequence[Patch]) -> Image.Image:
     for number, pair in enumerate(pairs):
         row, column = divmod(number, columns)
         sheet.paste(pair, (_GAP + column * width, _GAP + row * height))
-    return _explained(sheet)
+    return _explained(sheet, meanings)
 
 
 def draw_patch(patch: Patch) -> Image.Image:
@@ -96,14 +100,14 @@ def _columns(count: int, width: int, height: int) -> int:
     return min(range(1, count + 1), key=misfit)
 
 
-def _explained(sheet: Image.Image) -> Image.Image:
+def _explained(sheet: Image.Image, meanings: Sequence[Meaning]) -> Image.Image:
     size = min(_LARGEST_TYPE, max(_SMALLEST_TYPE, round(sheet.width / _WIDTHS)))
     font, step = ImageFont.load_default(size), round(1.8 * size)
-    places, rows = _places([font.getlength(text) for text, _, _ in _MEANINGS], sheet.width, size)
+    places, rows = _places([font.getlength(text) for text, _, _ in meanings], sheet.width, size)
     both = Image.new("RGB", (sheet.width, sheet.height + rows * step + size // 2), _PAPER)
     both.paste(sheet, (0, 0))
     pen = ImageDraw.Draw(both)
-    for (text, label, value), (row, x) in zip(_MEANINGS, places, strict=True):
+    for (text, label, value), (row, x) in zip(meanings, places, strict=True):
         y = sheet.height + row * step + step // 2
         both.paste(_swatch(label, value, size), (x, y - size // 2))
         pen.text((x + 2.6 * size, y), text, fill=_INK, font=font, anchor="lm")

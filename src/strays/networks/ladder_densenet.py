@@ -1,14 +1,11 @@
 """Ladder DenseNet: a dense trunk, spatial pyramid pooling, and a light ladder back up to a quarter of the size."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from strays.cards import Card
 from strays.networks.base import UNIT, Configuration, SegmentationNetwork, StateDict, register_network
 from strays.networks.encoders.densenet import DENSENET_LAYERS, DenseNet
-from strays.networks.swiftnet import brc
-from strays.prediction import resize_maps
+from strays.networks.swiftnet import SpatialPyramidPooling, Upsampling, brc
 
 __all__ = ["LadderDenseNet"]
 
@@ -16,41 +13,7 @@ _POOLED = 512
 _LEVEL = 128
 _GRIDS = (8, 4, 2, 1)
 _LADDER = (256, 256, 128)
-
-
-class _PyramidPooling(nn.Module):
-    """(N, C, h, w) -> (N, 512, h, w): averages over 8, 4, 2 and 1 rows of square cells, beside the features."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.reduce = brc(inputs, _POOLED, 1)
-        self.levels = nn.ModuleList(brc(_POOLED, _LEVEL, 1) for _ in _GRIDS)
-        self.fuse = brc(_POOLED + _LEVEL * len(_GRIDS), _POOLED, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.reduce(x)
-        height, width = x.shape[-2:]
-        parts = [x]
-        for rows, level in zip(_GRIDS, self.levels, strict=True):
-            columns = max(1, round(width / height * rows))
-            pooled = functional.adaptive_avg_pool2d(x, (rows, columns))
-            parts.append(resize_maps(level(pooled), (height, width)))
-        fused: Tensor = self.fuse(torch.cat(parts, dim=1))
-        return fused
-
-
-class _Upsampling(nn.Module):
-    """One rung of the ladder: bring the skip connection to as many channels, enlarge, add, blend."""
-
-    def __init__(self, inputs: int, skip: int, outputs: int) -> None:
-        super().__init__()
-        self.bottleneck = brc(skip, inputs, 1)
-        self.blend = brc(inputs, outputs, 3)
-
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        projected = self.bottleneck(skip)
-        blended: Tensor = self.blend(resize_maps(x, projected.shape[-2:]) + projected)
-        return blended
+_MOMENTUM = 0.1
 
 
 @register_network("ladder-densenet-121")
@@ -99,9 +62,9 @@ class LadderDenseNet(SegmentationNetwork):
         self.configuration: Configuration = {"classes": classes, "depth": depth}
         self.encoder = DenseNet(depth)
         *skips, deepest = self.encoder.channels
-        self.pooling = _PyramidPooling(deepest)
-        widths = zip((_POOLED, *_LADDER[:-1]), reversed(skips), _LADDER, strict=True)
-        self.upsamplings = nn.ModuleList(_Upsampling(*one) for one in widths)
+        self.pooling = SpatialPyramidPooling(deepest, _POOLED, _LEVEL, _GRIDS, _MOMENTUM)
+        widths = zip(reversed(skips), _LADDER, (_POOLED, *_LADDER[:-1]), strict=True)
+        self.upsamplings = nn.ModuleList(Upsampling(*one) for one in widths)
         self.classifier = brc(_LADDER[-1], classes, 1, bias=True)
         stages = {f"stage{index}": f"encoder.{path}" for index, path in enumerate(self.encoder.stages, start=1)}
         steps = {f"upsampling{index + 1}": f"upsamplings.{index}" for index in range(len(_LADDER))}

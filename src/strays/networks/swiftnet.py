@@ -24,20 +24,36 @@ def brc(inputs: int, outputs: int, kernel: int, momentum: float = 0.1, bias: boo
 
 
 class SpatialPyramidPooling(nn.Module):
-    """Averages over 8, 4 and 2 rows, as many columns as keep the cells square, beside the features themselves."""
+    """Averages over a few rows, as many columns as keep the cells square, beside the features themselves.
 
-    def __init__(self, inputs: int, outputs: int = _WIDTH) -> None:
+    Args:
+        inputs: channels of the features.
+        width: channels that they are reduced to first, and that come out.
+        pooled: channels of each average.
+        grids: how many rows, coarsest last.
+        momentum: of the batch norms.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int = _WIDTH,
+        pooled: int = _POOLED,
+        grids: tuple[int, ...] = _GRIDS,
+        momentum: float = _POOLING_MOMENTUM,
+    ) -> None:
         super().__init__()
-        self.reduce = brc(inputs, _WIDTH, 1, _POOLING_MOMENTUM)
-        self.levels = nn.ModuleList(brc(_WIDTH, _POOLED, 1, _POOLING_MOMENTUM) for _ in _GRIDS)
-        self.fuse = brc(_WIDTH + _POOLED * len(_GRIDS), outputs, 1, _POOLING_MOMENTUM)
+        self.grids = grids
+        self.reduce = brc(inputs, width, 1, momentum)
+        self.levels = nn.ModuleList(brc(width, pooled, 1, momentum) for _ in grids)
+        self.fuse = brc(width + pooled * len(grids), width, 1, momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, outputs, h, w) for features (N, inputs, h, w)."""
+        """Return (N, width, h, w) for features (N, inputs, h, w)."""
         x = self.reduce(x)
         height, width = x.shape[-2:]
         parts = [x]
-        for rows, level in zip(_GRIDS, self.levels, strict=True):
+        for rows, level in zip(self.grids, self.levels, strict=True):
             columns = max(1, round(rows * width / height))
             pooled = functional.adaptive_avg_pool2d(x, (rows, columns))
             parts.append(resize_maps(level(pooled), (height, width)))
@@ -46,12 +62,18 @@ class SpatialPyramidPooling(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """One step of the decoder: enlarge, add the projected skip connection, blend."""
+    """One step of the decoder: enlarge, add the projected skip connection, blend.
 
-    def __init__(self, skip: int, width: int = _WIDTH) -> None:
+    Args:
+        skip: channels of the skip connection.
+        width: channels that come out.
+        inputs: channels that come in, as many by default.
+    """
+
+    def __init__(self, skip: int, width: int = _WIDTH, inputs: int | None = None) -> None:
         super().__init__()
-        self.bottleneck = brc(skip, width, 1)
-        self.blend = brc(width, width, 3)
+        self.bottleneck = brc(skip, inputs or width, 1)
+        self.blend = brc(inputs or width, width, 3)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Return (N, width, h, w) at the size of ``skip`` (N, C, h, w)."""
