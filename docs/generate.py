@@ -77,7 +77,7 @@ def wrappers_section() -> str:
 def datasets_page(datasets: Mapping[str, type[DatasetReader]]) -> str:
     """Return the page of the data sets."""
     rows = [
-        [link(name), kind.card.title, year(kind.card), frames(kind), kind.card.licence]
+        [link(name), kind.card.title, year(kind.card), frames(kind), kind.card.licence, kind.card.status]
         for name, kind in datasets.items()
     ]
     text = (
@@ -85,7 +85,7 @@ def datasets_page(datasets: Mapping[str, type[DatasetReader]]) -> str:
         "with it. Bold is the split that is read when none is named."
     )
     sections = [section(name, kind.card, layouts(kind)) for name, kind in datasets.items()]
-    return page("Data sets", text, table(["Name", "Title", "Year", "Frames", "Licence"], rows), sections)
+    return page("Data sets", text, table(["Name", "Title", "Year", "Frames", "Licence", "Status"], rows), sections)
 
 
 def recipes_page(recipes: Mapping[str, type[Recipe]]) -> str:

@@ -44,8 +44,9 @@ class Card(_Facts):
     """The facts about one component.
 
     ``title`` is the name the field uses, ``summary`` one sentence on what it does; ``paper``, ``year`` and ``url`` say
-    where it comes from; ``licence`` is that of the data or weights where there are any; ``track`` is the one of
-    SegmentMeIfYouCan whose component metrics suit a data set.
+    where it comes from; ``licence`` is that of the data or weights where there are any; ``status`` says
+    what the reader of a data set has been tried on; ``track`` is the one of SegmentMeIfYouCan whose component metrics
+    suit it.
 
     Example:
         >>> Card(title="MSP", summary="One minus the largest class probability.", year=2017).year
@@ -60,5 +61,6 @@ class Card(_Facts):
     licence: str = ""
     needs: Needs = Needs()
     published: tuple[Published, ...] = ()
+    status: str = ""
     track: Literal["", "anomaly-track", "obstacle-track"] = ""
     notes: str = ""

@@ -2,6 +2,7 @@
 
 import json
 from math import ceil, floor
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,3 +159,14 @@ def test_it_can_be_exported(network: SegmentationNetwork) -> None:
     image = random(32, 64, count=1)
     program = torch.export.export(network, (image,))
     torch.testing.assert_close(program.module()(image), network(image), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_it_runs_in_onnx_runtime(network: SegmentationNetwork, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    image, path = random(32, 64, count=1), tmp_path / "network.onnx"
+    torch.onnx.export(network, (image,), path, dynamo=True, verbose=False, external_data=False)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), network(image), rtol=1e-3, atol=1e-3)

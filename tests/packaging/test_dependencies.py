@@ -77,5 +77,6 @@ def test_every_requirement_that_make_installs_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert not [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[\w.!]+", line)]
-    asked = required(PROJECT["dependencies"]).union(*(required(EXTRAS[name]) for name in ("train", "export", "search", "submit", "dev")))
+    extras = ("train", "export", "search", "submit", "dev")
+    asked = required(PROJECT["dependencies"]).union(*(required(EXTRAS[name]) for name in extras))
     assert asked - required(pins) == set()

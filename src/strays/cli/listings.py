@@ -19,17 +19,20 @@ AsJson = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add one command per kind of component."""
     for kind, cards in _KINDS.items():
-        app.command(kind, rich_help_panel="What there is", help=_WORDS[kind])(_listing(cards))
+        table = _print_datasets if kind == "datasets" else _print_table
+        app.command(kind, rich_help_panel="What there is", help=_WORDS[kind])(_listing(cards, table))
 
 
-def _listing(cards: "Callable[[], Mapping[str, Card]]") -> Callable[[bool], None]:
+def _listing(
+    cards: "Callable[[], Mapping[str, Card]]", table: "Callable[[Mapping[str, Card]], None]"
+) -> Callable[[bool], None]:
     def listing(as_json: AsJson = False) -> None:
         found = cards()
         if as_json:
             entries = [{"name": name, **card.model_dump(mode="json")} for name, card in found.items()]
             typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         else:
-            _print_table(found)
+            table(found)
 
     return listing
 
@@ -44,6 +47,18 @@ def _print_table(cards: "Mapping[str, Card]") -> None:
     for name, card in cards.items():
         needs = ", ".join(need.replace("_", " ") for need, wanted in card.needs if wanted)
         table.add_row(name, Text(card.summary), needs, str(card.year or ""))
+    show(table)
+
+
+def _print_datasets(cards: "Mapping[str, Card]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from strays.cli.progress import show
+
+    table = Table("name", "what it is", "licence", "status", header_style="bold")
+    for name, card in cards.items():
+        table.add_row(name, Text(card.summary), card.licence, card.status)
     show(table)
 
 
@@ -92,5 +107,5 @@ _WORDS = {
     "networks": "List the networks that can be trained, or used as NETWORK@WEIGHTS, and wrappers around a model.",
     "detectors": "List the anomaly scores, ready for --detector and --detectors.",
     "recipes": "List the ways to train a network, ready for strays train.",
-    "datasets": "List the data sets that are read, ready for --data NAME=PATH.",
+    "datasets": "List the data sets that are read, ready for --data NAME=PATH, with licence and status.",
 }

@@ -73,6 +73,7 @@ class BddAnomaly(LabelledReader):
         paper="Scaling Out-of-Distribution Detection for Real-World Settings",
         year=2022,
         url="https://github.com/hendrycks/anomaly-seg",
+        status="read from miniatures of the official layout",
         licence="that of BDD100K: education, research and not-for-profit use",
         notes="Copy seg/train_labels from the code of the authors beside the 10K images of BDD100K. Unlabelled pixels "
         "are inliers of the masks. AP, AUROC and FPR95 are published as means over the test images: --aggregation "

@@ -29,6 +29,7 @@ class CamVid(LabelledReader):
         paper="Semantic object classes in video: a high-definition ground truth database",
         year=2009,
         url="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+        status="read from real files",
         licence="research and non-commercial use",
         notes="labels 0 to 10 are classes, 11 is void and ignored",
     )

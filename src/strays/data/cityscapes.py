@@ -73,6 +73,7 @@ class Cityscapes(LabelledReader):
         paper="The Cityscapes Dataset for Semantic Urban Scene Understanding",
         year=2016,
         url="https://www.cityscapes-dataset.com",
+        status="read from real files",
         licence="non-commercial",
         notes="labelTrainIds 0 to 18, 255 ignored; or labelIds 0 to 33",
     )

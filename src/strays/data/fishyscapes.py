@@ -169,6 +169,7 @@ class FishyscapesStatic(FishyscapesReader):
         paper=_PAPER,
         year=2021,
         url="https://fishyscapes.com",
+        status="read from real files, re-packed; the official layout from miniatures",
         licence="that of Cityscapes: non-commercial",
         notes="0 inlier, 1 anomaly, 255 ignore; 10 of the 30 frames hold no anomaly. Unpack fs_val_v3.zip beside "
         "Cityscapes: version 3 added objects of Cityscapes as a negative test, 2 improved the blending of 1, and their "
@@ -220,6 +221,7 @@ class FishyscapesLostAndFound(FishyscapesReader):
         paper=_PAPER,
         year=2021,
         url="https://fishyscapes.com",
+        status="read from miniatures of the official layout",
         licence="that of Lost and Found: non-commercial",
         notes="0 inlier, 1 anomaly, 255 ignore; unpack fishyscapes_lostandfound.zip beside Lost and Found; "
         f"{_PROTOCOL}",

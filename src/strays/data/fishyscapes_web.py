@@ -33,6 +33,7 @@ class FishyscapesWeb(MaskedReader):
         paper=FishyscapesStatic.card.paper,
         year=2021,
         url="https://fishyscapes.com",
+        status="read from miniatures of the official layout",
         licence="that of the images you blend objects into",
         notes="0 inlier, 1 anomaly, 255 ignore. Nothing to download: Static is the public set with the same blending, "
         "and numbers on a set of one's own compare with each other alone",

@@ -46,6 +46,7 @@ class FolderReader(MaskedReader):
 
     card: ClassVar[Card] = Card(
         title="Folder",
+        status="your own files",
         summary="Your own images and anomaly masks, with the mask values that you declare.",
         notes=f"0 inlier, 1 anomaly, 255 ignore, unless {DECLARATION} in the folder declares others",
     )
@@ -123,7 +124,9 @@ class FramesReader(DatasetReader):
     """A folder of images without labels or masks, such as the frames of a drive; subfolders are searched as well."""
 
     card: ClassVar[Card] = Card(
-        title="Frames", summary="Images without labels or masks, such as the frames of a drive."
+        title="Frames",
+        summary="Images without labels or masks, such as the frames of a drive.",
+        status="your own files",
     )
     generic: ClassVar[bool] = True
     fallback: ClassVar[bool] = True

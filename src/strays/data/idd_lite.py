@@ -55,6 +55,7 @@ class IddLite(LabelledReader):
         paper="IDD: A Dataset for Exploring Problems of Autonomous Navigation in Unconstrained Environments",
         year=2019,
         url="https://idd.insaan.iiit.ac.in",
+        status="read from real files",
         licence="research and non-commercial use",
         notes="labels 0 to 6, 255 ignored; animals count as living things",
     )

@@ -169,6 +169,7 @@ class AnomalyInstances(DatasetReader):
         paper="OoDIS: Anomaly Instance Segmentation and Detection Benchmark",
         year=2024,
         url="https://vision.rwth-aachen.de/oodis",
+        status="read from files that tests write",
         licence="that of the images",
         notes="Put the COCO file beside the images that it describes. Published is the average precision of instances, "
         "AP and AP50; read_instances of the opened set gives the map that metrics of instances take",

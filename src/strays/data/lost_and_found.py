@@ -52,6 +52,7 @@ class LostAndFound(MaskedReader):
         paper="Lost and Found: Detecting Small Road Hazards for Self-Driving Vehicles",
         year=2016,
         url="http://www.6d-vision.com/lostandfounddataset",
+        status="read from miniatures of the official layout",
         licence="research and non-commercial use",
         notes="labelIds: 0 ignored, 1 road, 2 and more obstacles; frames without any label are left out",
     )

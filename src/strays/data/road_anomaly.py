@@ -33,6 +33,7 @@ class RoadAnomaly(MaskedReader):
         paper="Detecting the Unexpected via Image Resynthesis",
         year=2019,
         url="https://www.epfl.ch/labs/cvlab/data/road-anomaly/",
+        status="read from real files, re-packed; the official layout from miniatures",
         licence="the images keep their owners' licences, for research",
         notes="0 inlier, 2 anomaly, no ignored region",
     )

@@ -115,6 +115,7 @@ class SmiycAnomaly(_Track):
         paper=_PAPER,
         year=2021,
         url=_URL,
+        status="read from real files, re-packed; the official layout from miniatures",
         licence="the images keep their owners' licences, for research",
         notes="0 inlier, 1 anomaly, 255 ignore; download dataset_AnomalyTrack from the website. Published are AP and "
         "FPR95 over all pixels and the component metrics sIoU, PPV and F1*; the leaderboard is that of the test "
@@ -147,6 +148,7 @@ class SmiycObstacle(_Track):
         paper=_PAPER,
         year=2021,
         url=_URL,
+        status="read from real files, re-packed; the official layout from miniatures",
         licence="CC BY 4.0",
         notes="0 road, 1 obstacle, 255 outside the road; download dataset_ObstacleTrack from the website. Published "
         "are AP and FPR95 over all pixels and the component metrics sIoU, PPV and F1*; the leaderboard is that of the "

@@ -61,6 +61,7 @@ class StreetHazards(LabelledReader):
         paper="Scaling Out-of-Distribution Detection for Real-World Settings",
         year=2022,
         url="https://github.com/hendrycks/anomaly-seg",
+        status="read from miniatures of the official layout",
         licence="not stated by its authors; rendered with CARLA, whose assets are CC BY",
         notes="Unpack streethazards_train.tar and streethazards_test.tar, linked there, into one folder. Raw labels 1 "
         "to 13 are classes, the first of them background, and 14 is the anomaly. AP, AUROC and FPR95 are published as "

@@ -33,6 +33,7 @@ class WildDash(LabelledReader):
         paper="WildDash - Creating Hazard-Aware Benchmarks",
         year=2018,
         url="https://wilddash.cc",
+        status="read from miniatures of the official layout",
         licence="research and non-commercial use, with an account",
         notes="labelIds as in Cityscapes, 0 to 33, of which 19 are trained. The papers from Zagreb evaluate at a "
         "shorter side of 540; the backgrounds of WD-Pascal are these frames",

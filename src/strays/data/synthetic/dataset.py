@@ -69,6 +69,7 @@ class SyntheticReader(DatasetReader):
     card: ClassVar[Card] = Card(
         title="Synthetic scenes",
         summary="Procedural road scenes in the CamVid taxonomy with anomalies and exact masks; needs no files.",
+        status="comes with the package",
         licence="Apache-2.0",
         notes="0 inlier, 1 anomaly; class labels 0 to 10",
     )
