@@ -17,14 +17,13 @@ __all__ = ["main"]
 PICTURE = Path(__file__).parent / "images" / "demo.jpg"
 SEEDS = (28, 9)
 SIZE = (360, 480)
-DETECTOR = "energy"
 BACKGROUND = (20, 20, 26)
 
 
 def main() -> None:
     """Render, score and write the picture."""
     scenes = [synthetic_scene(seed, SIZE) for seed in SEEDS]
-    found = [strays.score(scene.image, detector=DETECTOR) for scene in scenes]
+    found = [strays.score(scene.image) for scene in scenes]
     scale = ColourScale.of([one.score for one in found])
     tiles = [tile for one in found for tile in (Image.fromarray(one.image), one.overlay(scale=scale))]
     height = max(tile.height for tile in tiles)

@@ -18,7 +18,7 @@ from strays.taxonomy import IGNORE, TAXONOMIES, LabelClass, Taxonomy, load_taxon
 
 __all__ = ["DEFAULT_MODEL", "builtin_models", "choose_device", "load_model"]
 
-DEFAULT_MODEL = "swiftnet-mnv2-camvid"
+DEFAULT_MODEL = "swiftnet-mnv2-roads"
 """The built-in model that ``default`` stands for."""
 
 _BUILTIN = Path(__file__).parent / "assets" / "models"

@@ -19,7 +19,7 @@ def test_the_demo_gives_pictures_numbers_and_a_page(strays, tmp_path) -> None:
         assert scores.std() > 0
         assert Image.open(out / "scored" / one["overlay"]).width == scores.shape[1]
     rows = json.loads((out / "benchmark/results.json").read_text())["rows"]
-    assert [one["detector"] for one in rows] == ["max-logit", "energy", "entropy", "msp"]
+    assert [one["detector"] for one in rows] == ["pebal", "energy", "entropy", "msp"]
     assert {one["protocol"]["images"] for one in rows} == {2}
     assert (out / "benchmark/report.html").stat().st_size > 100_000
     assert "energy" in answer.out

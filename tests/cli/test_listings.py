@@ -9,9 +9,11 @@ from strays.data import DATASETS
 from strays.detectors import DETECTORS
 from strays.loading import builtin_models
 from strays.networks import NETWORKS
+from strays.networks.wrapper import WRAPPERS
 from strays.recipes import RECIPES
 
-KINDS = {"detectors": DETECTORS, "networks": NETWORKS, "recipes": RECIPES, "datasets": DATASETS}
+WRAPPED = {f"{name}(MODEL)": wrapper for name, wrapper in WRAPPERS.items()}
+KINDS = {"detectors": DETECTORS, "networks": {**NETWORKS, **WRAPPED}, "recipes": RECIPES, "datasets": DATASETS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -29,7 +31,8 @@ def test_the_table_for_people(strays, kind) -> None:
     for name, one in KINDS[kind].items():
         (line,) = [line for line in answer.out.splitlines() if line.startswith(f"│ {name} ")]
         assert one.card.summary[:40] in line
-        assert one.card.year is None or str(one.card.year) in line
+        told = (one.card.status, one.card.licence) if kind == "datasets" else (str(one.card.year or ""),)
+        assert all(fact[:15] in line for fact in told)
         assert "void class" in line or not one.card.needs.void_class
 
 

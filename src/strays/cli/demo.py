@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _PARTS = ("scenes", "scored", "benchmark")
-_DETECTORS = ["max-logit", "energy", "entropy", "msp"]
+_DETECTORS = ["pebal", "energy", "entropy", "msp"]
 _MARK = ".strays-demo"
 """A file that tells a folder of ours, which may be emptied, from one of the user's."""
 
