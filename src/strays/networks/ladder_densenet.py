@@ -40,6 +40,7 @@ class LadderDenseNet(SegmentationNetwork):
         InputError: if there is no trunk of that depth.
 
     Example:
+        >>> import torch
         >>> LadderDenseNet(classes=12).eval()(torch.rand(1, 3, 64, 96)).shape
         torch.Size([1, 12, 16, 24])
     """
