@@ -150,7 +150,7 @@ def page(out: Path) -> str:
     runs = [json.loads(path.read_text()) for path in out.glob("*/result.json")]
     lines = sorted(map(line, runs), key=lambda cells: float(cells[-2]), reverse=True)
     columns = [column for name in SETS for column in (name, f"{name}, {CAMERA}")]
-    header = ["experiment", "detector", *columns, "mean AP", "mIoU"]
+    header = ["experiment", "seed", "detector", *columns, "mean AP", "mIoU"]
     return f"{INTRODUCTION}\n\n{markdown(header, lines, frozenset({'detector'}))}\n"
 
 
@@ -160,7 +160,14 @@ def line(run: Mapping) -> list[str]:
     means = {name: float(np.mean([one[name]["AP"] for one in sets.values()])) for name in next(iter(sets.values()))}
     best = max(means, key=means.__getitem__)
     pairs = [f"{100 * one[best]['AP']:.1f} / {100 * one[best]['FPR95']:.1f}" for one in sets.values()]
-    return [f"`{run['experiment']}`", f"`{best}`", *pairs, f"{100 * means[best]:.1f}", f"{100 * run['mIoU']:.1f}"]
+    return [
+        f"`{run['experiment']}`",
+        str(run["seed"]),
+        f"`{best}`",
+        *pairs,
+        f"{100 * means[best]:.1f}",
+        f"{100 * run['mIoU']:.1f}",
+    ]
 
 
 if __name__ == "__main__":

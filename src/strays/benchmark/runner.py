@@ -388,7 +388,7 @@ def _stamps(scenes: SceneSet) -> dict[str, list[int]]:
     """Return by image what tells whether its files have changed; nothing for scenes that are rendered."""
     if not isinstance(scenes, FrameSet):
         return {}
-    files = {frame.name: (frame.image, frame.mask) for frame in scenes.frames}
+    files = {frame.name: (frame.image, frame.mask, frame.labels) for frame in scenes.frames}
     return {name: [part for path in paths if path for part in file_stamp(path)] for name, paths in files.items()}
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _PARTS = ("scenes", "scored", "benchmark")
-_DETECTORS = ["pebal", "energy", "entropy", "msp"]
+_COMPARED = ("energy", "entropy", "msp")
 _MARK = ".strays-demo"
 """A file that tells a folder of ours, which may be emptied, from one of the user's."""
 
@@ -43,9 +43,10 @@ def demo(
         task = progress.add_task(f"2 scoring by {run.detector}", total=count)
         run.run(advance=lambda: progress.advance(task))
     if not quiet:
-        say("3 measuring four detectors on the same scenes")
+        say("3 measuring its detector and others on the same scenes")
     scenes = open_scenes(f"demo={out / 'scenes'}")
-    measure([model], _DETECTORS, [scenes], Protocol(), out / "benchmark", quiet=True)
+    detectors = list(dict.fromkeys((model.facts.detector, *_COMPARED)))
+    measure([model], detectors, [scenes], Protocol(), out / "benchmark", quiet=True)
     if not quiet:
         _tell(out)
 
