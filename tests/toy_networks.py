@@ -1,7 +1,7 @@
 """A segmentation network small enough to be run in float64, for tests of what stands around a network."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from strays.cards import Card
 from strays.networks.base import NetworkOutputs, Normalization, SegmentationNetwork
 from strays.prediction import MaskPrediction
 
-__all__ = ["Toy", "bilinear", "image", "looked_at"]
+__all__ = ["Toy", "bilinear", "image", "lived_in", "looked_at", "stirred"]
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class Toy(SegmentationNetwork):
@@ -77,3 +79,25 @@ def _weights(before: int, after: int) -> NDArray[np.float64]:
     hat: Callable[[float, int], float] = lambda place, cell: max(0.0, 1 - abs(place - cell))  # noqa: E731
     places = [min(max((index + 0.5) * before / after - 0.5, 0), before - 1) for index in range(after)]
     return np.array([[hat(place, cell) for cell in range(before)] for place in places])
+
+
+def lived_in(network: N) -> N:
+    """The network in float64 and evaluation mode, with batch norms that have seen something."""
+    torch.manual_seed(2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+    return network.double().eval()
+
+
+def stirred(network: N) -> N:
+    """The network in float64 and evaluation mode, every parameter far from where it began."""
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in network.double().named_parameters():
+        spread = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            parameter.copy_(0.1 * spread + (name.endswith("weight") and parameter.ndim == 1))
+    return network.eval()

@@ -8,6 +8,7 @@ from torch.nn import functional
 from strays.networks.base import IMAGENET, NETWORKS
 from strays.networks.extended import Extension, extend
 from strays.networks.icnet import ICNet
+from toy_networks import lived_in
 
 CLASSES = 5
 State = dict[str, Tensor]
@@ -23,16 +24,8 @@ def count(network: nn.Module) -> int:
 
 @pytest.fixture(scope="module")
 def network() -> ICNet:
-    """In float64, with batch norms that have seen something."""
     torch.manual_seed(0)
-    made = ICNet(classes=CLASSES)
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-    return made.double().eval()
+    return lived_in(ICNet(classes=CLASSES))
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from strays.networks.encoders.densenet import DenseNet
 from strays.networks.extended import ExtendedNetwork, Extension, extend
 from strays.networks.ladder_densenet import LadderDenseNet
 from strays.networks.weights import load_state
+from toy_networks import lived_in
 
 SPECIFIED = 11_067_414
 TRUNK = 6_951_808
@@ -28,18 +29,6 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def count(network: nn.Module) -> int:
     return sum(one.numel() for one in network.parameters())
-
-
-def lived_in(network: nn.Module) -> nn.Module:
-    """The network in float64 with batch norms that have seen something."""
-    torch.manual_seed(2)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-    return network.double().eval()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from torch.nn import functional
 from strays.networks.base import IMAGENET, NETWORKS
 from strays.networks.pspnet import PSPNet
 from strays.networks.weights import load_state
+from toy_networks import lived_in
 
 CLASSES = 5
 BLOCKS = (3, 4, 6, 3)
@@ -22,16 +23,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(scope="module")
 def network() -> PSPNet:
-    """In float64, with batch norms that have seen something."""
     torch.manual_seed(0)
-    made = PSPNet(classes=CLASSES)
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-    return made.double().eval()
+    return lived_in(PSPNet(classes=CLASSES))
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from strays.loading import load_model
 from strays.networks.base import IMAGENET, NETWORKS, Configuration, Normalization, StateDict
 from strays.networks.cropping import cropped_maps
 from strays.networks.segmenter import LinearDecoder, MaskDecoder, Segmenter
+from toy_networks import stirred
 
 TINY: Configuration = {"classes": 5, "backbone": "ti", "image_size": 64}
 Array = NDArray[np.float64]
@@ -27,19 +28,9 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def lived_in(network: nn.Module) -> nn.Module:
-    """The network in float64 and evaluation mode, every parameter far from where it began."""
-    generator = torch.Generator().manual_seed(3)
-    for name, parameter in network.double().named_parameters():
-        spread = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        with torch.no_grad():
-            parameter.copy_(0.1 * spread + (name.endswith("weight") and parameter.ndim == 1))
-    return network.eval()
-
-
 def tiny(**configuration: str | int | bool) -> Segmenter:
     torch.manual_seed(0)
-    return lived_in(Segmenter(**{**TINY, **configuration}))
+    return stirred(Segmenter(**{**TINY, **configuration}))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +125,7 @@ def class_scores(tokens: Array, state: Mapping[str, Array], heads: int) -> Array
 
 @torch.no_grad()
 def test_the_mask_decoder_compares_patches_with_class_tokens() -> None:
-    decoder = lived_in(MaskDecoder(classes=4, width=12, heads=3))
+    decoder = stirred(MaskDecoder(classes=4, width=12, heads=3))
     tokens = random(2, 6, 12) - 0.5
     state = {name: value.numpy() for name, value in decoder.state_dict().items()}
     expected = np.stack([class_scores(one, state, heads=3) for one in tokens.numpy()])

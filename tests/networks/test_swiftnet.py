@@ -11,24 +11,13 @@ from strays.networks.base import NETWORKS, SegmentationNetwork
 from strays.networks.encoders.resnet import SWIFTNET_NORMALIZATION
 from strays.networks.swiftnet import SpatialPyramidPooling, SwiftNet, SwiftNetMobileNetV2
 from strays.networks.swiftnet_pyramid import SwiftNetPyramid
+from toy_networks import lived_in
 
 Build = Callable[..., SegmentationNetwork]
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def lived_in(network: nn.Module) -> nn.Module:
-    """The network in float64 with batch norms that have seen something."""
-    torch.manual_seed(2)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-    return network.double().eval()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from strays.networks.base import StateDict
 from strays.networks.encoders.vision_transformer import Block, VisionTransformer, resized_positions
 from strays.networks.huggingface_files import import_transformers
+from toy_networks import stirred
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -45,16 +46,6 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def lived_in(network: nn.Module) -> nn.Module:
-    """The network in float64 and evaluation mode, every parameter far from where it began."""
-    generator = torch.Generator().manual_seed(3)
-    for name, parameter in network.double().named_parameters():
-        spread = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        with torch.no_grad():
-            parameter.copy_(0.1 * spread + (name.endswith("weight") and parameter.ndim == 1))
-    return network.eval()
-
-
 def ours_from(theirs: StateDict) -> StateDict:
     """Weights of a ViT or DeiT of transformers under our names, the three projections of a block in one."""
     state = {ours: theirs[name] for ours, name in EMBEDDINGS.items() if name in theirs}
@@ -74,7 +65,7 @@ def test_the_encoder_is_that_of_transformers(
     model: type[nn.Module], config: Callable[..., object], size: tuple[int, int], eps: float
 ) -> None:
     sizes = {"hidden_size": WIDTH, "num_attention_heads": HEADS, "num_hidden_layers": DEPTH, "image_size": SIDE}
-    theirs = lived_in(model(config(**sizes, intermediate_size=4 * WIDTH, layer_norm_eps=eps), add_pooling_layer=False))
+    theirs = stirred(model(config(**sizes, intermediate_size=4 * WIDTH, layer_norm_eps=eps), add_pooling_layer=False))
     distilled = model is DeiTModel
     ours = VisionTransformer(WIDTH, HEADS, DEPTH, 16, SIDE, distilled, eps, "bicubic").double().eval()
     ours.load_state_dict(ours_from(theirs.state_dict()))
@@ -137,7 +128,7 @@ class _Zero(nn.Module):
 
 @torch.no_grad()
 def test_attention_with_dropout_is_attention_on_the_average() -> None:
-    block = lived_in(Block(8, 2, dropout=1e-12))
+    block = stirred(Block(8, 2, dropout=1e-12))
     tokens = random(1, 5, 8)
     expected = block(tokens)
     torch.testing.assert_close(block.train()(tokens), expected)
