@@ -22,6 +22,7 @@ import torch
 from experiments import folder_name, training_settings
 from pasted import pasted_scenes
 from real_sets import SHARED
+from strays.allocation import keep_freed_memory
 from strays.data import open_scenes
 from strays.files import make_folder, write_json
 from strays.metrics import PixelMetrics
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
     parser.add_argument("--markdown", type=Path, help="write the table of all that was measured so far there")
     arguments = parser.parse_args()
+    keep_freed_memory()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     for experiment in filter(None, arguments.experiments.split(";")):

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from real_sets import SETS, SHARED, SIZE, open_real, title_of
+from strays.allocation import keep_freed_memory
 from strays.benchmark import Benchmark, Protocol
 from strays.data import SceneSet, open_scenes
 from strays.detectors import DETECTORS, Detector, build_detector
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
     parser.add_argument("--markdown", type=Path, help="write the tables of all networks measured so far there")
     arguments = parser.parse_args()
+    keep_freed_memory()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     banks = tuple(f"{one}:references={arguments.references}" for one in BANKS)

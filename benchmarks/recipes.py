@@ -22,6 +22,7 @@ from PIL import Image
 from experiments import folder_name, training_settings
 from pasted import anomaly_mask, pasted_scenes
 from real_sets import SETS, SHARED, SIZE, open_real, title_of
+from strays.allocation import keep_freed_memory
 from strays.benchmark import Benchmark, Protocol
 from strays.data import open_scenes
 from strays.data.base import SceneSet
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
     parser.add_argument("--markdown", type=Path, help="write the tables of all that was measured so far there")
     arguments = parser.parse_args()
+    keep_freed_memory()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     for track in filter(None, arguments.tracks.split(",")):

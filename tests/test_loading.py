@@ -130,6 +130,16 @@ def test_default_is_the_model_that_the_package_carries() -> None:
     assert builtin_models()[DEFAULT_MODEL] == model.facts
 
 
+def test_a_network_is_laid_out_in_memory_as_it_is_fastest(weights: Path) -> None:
+    def channels_last(spec: str) -> bool:
+        kernels = [one for one in load_model(spec).network.parameters() if one.ndim == 4 and 1 not in one.shape]
+        return all(one.is_contiguous(memory_format=torch.channels_last) for one in kernels)
+
+    assert channels_last("default")
+    assert channels_last("mirrored(default)")
+    assert not channels_last(f"enet@{weights}")
+
+
 def test_built_in_models_are_listed_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_BUILTIN", folder.parent)
     assert set(builtin_models()) == {"enet@city"}

@@ -23,7 +23,7 @@ from strays.scoring import Scorer
 from strays.training.settings import TrainingSettings
 from strays.training.validation import closed_set_metrics
 
-__all__ = ["command", "main"]
+__all__ = ["command", "main", "words"]
 
 ASSETS = Path(__file__).parents[1] / "src" / "strays" / "assets" / "models"
 LARGEST = 25_000_000
@@ -107,9 +107,11 @@ def _described(facts: ModelFacts, closed: dict[str, ClosedSetResult], found: Seq
 
 def _without_paths(settings: TrainingSettings) -> TrainingSettings:
     """Return the settings with names in capitals in place of this machine's paths."""
-    words = {name: tuple(map(_word, getattr(settings, name))) for name in ("data", "negatives")}
-    encoder = settings.encoder_weights and _word(settings.encoder_weights)
-    return settings.model_copy(update={**words, "encoder_weights": encoder})
+    several = {name: tuple(map(_without_path, getattr(settings, name))) for name in ("data", "negatives")}
+    single = {
+        name: getattr(settings, name) and _without_path(getattr(settings, name)) for name in ("init", "encoder_weights")
+    }
+    return settings.model_copy(update={**several, **single})
 
 
 def _network_title(facts: ModelFacts) -> str:
@@ -126,25 +128,32 @@ def _titles(settings: TrainingSettings) -> str:
 
 def command(settings: TrainingSettings) -> str:
     """Return the command that trains such a model, with names in capitals in place of this machine's paths."""
-    words = ["strays", "train", settings.recipe]
+    return shlex.join([*words(_without_paths(settings)), "--out", "RUN"])
+
+
+def words(settings: TrainingSettings) -> list[str]:
+    """Return the command that trains such a model word by word, without the folder of the run."""
+    found = ["strays", "train", settings.recipe]
     usual = TrainingSettings(recipe=settings.recipe, data=(), init=settings.init and "default")
     for name, value in settings:
         if name == "recipe" or (value == getattr(usual, name) and name != "init") or value is None:
             continue
-        option = f"--{name.replace('_', '-')}"
         for one in value if name in ("data", "negatives") else (value,):
-            words += [option, _word(one)]
-    return shlex.join([*words, "--out", "RUN"])
+            found += [f"--{name.replace('_', '-')}", _typed(one)]
+    return found
 
 
-def _word(value: object) -> str:
-    """Return a setting as it is typed."""
+def _typed(value: object) -> str:
     if isinstance(value, tuple):
         return ("x" if all(isinstance(one, int) for one in value) else ",").join(map(str, value))
-    kind, _, source = str(value).rpartition("=")
+    return str(value)
+
+
+def _without_path(spec: str) -> str:
+    kind, _, source = spec.rpartition("=")
     path = Path(source)
     if not path.is_absolute() and path.parts[:1] != ("..",):
-        return str(value)
+        return spec
     return f"{kind}={path.name.upper()}" if kind else path.name
 
 

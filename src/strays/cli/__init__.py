@@ -53,8 +53,10 @@ listings.add_to(app)
 
 def main() -> None:
     """Run the command line: exit code 0 done, 2 bad usage or input with its reason in one line, 1 internal failure."""
+    from strays.allocation import keep_freed_memory
     from strays.errors import InputError
 
+    keep_freed_memory()
     try:
         code = app(prog_name="strays", standalone_mode=False)
     except InputError as error:

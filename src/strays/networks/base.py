@@ -87,6 +87,7 @@ class SegmentationNetwork(nn.Module, ABC):
             and ``decoder``, those that the classifier reads.
         auxiliary_taps: taps from which auxiliary heads may learn the classes too, coarsest first.
         dropout_taps: taps behind which dropout makes the network a Bayesian one.
+        channels_last: whether it is faster with the channels of a pixel beside each other in memory.
     """
 
     card: ClassVar[Card]
@@ -96,6 +97,7 @@ class SegmentationNetwork(nn.Module, ABC):
     tap_modules: Mapping[str, str]
     auxiliary_taps: tuple[str, ...] = ("encoder",)
     dropout_taps: tuple[str, ...] = ("decoder",)
+    channels_last: bool = False
 
     @property
     def has_outlier_head(self) -> bool:

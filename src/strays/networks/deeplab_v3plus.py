@@ -116,6 +116,7 @@ class DeepLabV3Plus(SegmentationNetwork):
     )
     normalization: Normalization = IMAGENET
     stride: int = 1
+    channels_last = True
     dropout_taps = ("aspp", "decoder")
 
     def __init__(

@@ -158,6 +158,7 @@ class ERFNet(SegmentationNetwork):
     )
     normalization: Normalization = UNIT
     stride: int = 1
+    channels_last = True
     tap_modules: Mapping[str, str] = MappingProxyType(
         {
             "initial": "encoder.initial_block",

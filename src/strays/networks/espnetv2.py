@@ -256,6 +256,7 @@ class ESPNetV2(SegmentationNetwork):
     )
     normalization: Normalization = IMAGENET
     stride: int = 1
+    channels_last = True
     tap_modules: Mapping[str, str] = MappingProxyType(
         {
             "stage1": "base_net.level1",

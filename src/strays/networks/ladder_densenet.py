@@ -56,6 +56,7 @@ class LadderDenseNet(SegmentationNetwork):
     )
     normalization = UNIT
     stride = 4
+    channels_last = True
     auxiliary_taps = ("pooling", "upsampling1", "upsampling2")
 
     def __init__(self, classes: int = 19, depth: int = 121) -> None:

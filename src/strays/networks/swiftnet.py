@@ -102,6 +102,7 @@ class SwiftNet(SegmentationNetwork):
         url="https://arxiv.org/abs/1903.08469",
     )
     stride = 4
+    channels_last = True
     auxiliary_taps = ("pooling", "upsampling1", "upsampling2")
     dropout_taps = ("pooling", "decoder")
 

@@ -39,6 +39,7 @@ class SwiftNetPyramid(SegmentationNetwork):
     )
     normalization = SWIFTNET_NORMALIZATION
     stride = 4
+    channels_last = True
 
     def __init__(self, classes: int = 19) -> None:
         super().__init__()
