@@ -265,14 +265,6 @@ def test_one_image_can_be_trained_on() -> None:
     assert pyramid.img_conv[0].weight.grad.abs().sum() > 0
 
 
-def test_of_two_images_the_norm_of_means_learns() -> None:
-    pyramid = AtrousPyramid(4, 8).train()
-    plain = nn.BatchNorm2d(256)
-    given = pyramid.img_conv[0](random(2, 4, 1, 1))
-    torch.testing.assert_close(pyramid.img_conv[1](given), plain(given))
-    torch.testing.assert_close(pyramid.img_conv[1].running_var, plain.running_var)
-
-
 @torch.no_grad()
 def test_dropout_and_auxiliary_heads_are_added_where_the_papers_have_them(small: DeepLabV3Plus) -> None:
     network = extend(small, "deeplab-v3plus", Extension(auxiliary=True, dropout=0.5))

@@ -20,6 +20,7 @@ from strays.networks.base import (
 )
 from strays.networks.encoders.dilated_resnet import DilatedResNet
 from strays.networks.encoders.wide_resnet import WideResNet
+from strays.networks.norms import NormOfMeans
 
 __all__ = ["AtrousPyramid", "DeepLabV3Plus"]
 
@@ -49,7 +50,7 @@ class AtrousPyramid(nn.Module):
         rates = [rate * 16 // output_stride for rate in _RATES]
         dilated = [_unit(inputs, _WIDTH, 3, rate) for rate in rates]
         self.features = nn.ModuleList([_unit(inputs, _WIDTH, 1), *dilated])
-        self.img_conv = _unit(inputs, _WIDTH, 1, norm=_NormOfMeans(_WIDTH))
+        self.img_conv = _unit(inputs, _WIDTH, 1, norm=NormOfMeans(_WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, 1280, h, w) for features (N, inputs, h, w): the mean first, the largest dilation last."""
@@ -175,15 +176,6 @@ class DeepLabV3Plus(SegmentationNetwork):
         """Return a checkpoint of NVIDIA, SMIYC, PEBAL or SML under our names, without what serves training alone."""
         plain = {key.removeprefix("branch1."): value for key, value in state.items()}
         return {_renamed(key): value for key, value in plain.items() if not key.startswith(_LEFT_OUT)}
-
-
-class _NormOfMeans(nn.BatchNorm2d):
-    """Batch norm over means of whole images; a batch of one has no variance, so there its running one counts."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and len(input) == 1):
-            return super().forward(input)
-        return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 def _unit(inputs: int, outputs: int, kernel: int, dilation: int = 1, norm: nn.Module | None = None) -> nn.Sequential:

@@ -17,6 +17,7 @@ from strays.networks.base import (
     register_network,
 )
 from strays.networks.encoders.dilated_resnet import DilatedResNet
+from strays.networks.norms import NormOfMeans
 from strays.prediction import resize_maps
 
 __all__ = ["PSPNet", "PyramidPooling"]
@@ -41,7 +42,7 @@ class PyramidPooling(nn.ModuleList):
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(grid),
                 nn.Conv2d(inputs, _WIDTH, 1, bias=False),
-                nn.BatchNorm2d(_WIDTH),
+                NormOfMeans(_WIDTH),
                 nn.ReLU(),
             )
             for grid in _GRIDS

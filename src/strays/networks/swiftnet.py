@@ -7,6 +7,7 @@ from torch.nn import functional
 from strays.cards import Card
 from strays.networks.base import Configuration, SegmentationNetwork, StateDict, register_network
 from strays.networks.encoders import ENCODERS
+from strays.networks.norms import NormOfMeans
 from strays.prediction import resize_maps
 
 __all__ = ["SpatialPyramidPooling", "SwiftNet", "SwiftNetMobileNetV2", "Upsampling", "brc"]
@@ -19,7 +20,7 @@ _POOLING_MOMENTUM = 0.005
 
 def brc(inputs: int, outputs: int, kernel: int, momentum: float = 0.1, bias: bool = False) -> nn.Sequential:
     """Return the unit of SwiftNet: batch norm, ReLU, convolution (padding k // 2)."""
-    norm = nn.BatchNorm2d(inputs, momentum=momentum)
+    norm = NormOfMeans(inputs, momentum=momentum)  # the coarsest of the pooled levels may be a single cell
     return nn.Sequential(norm, nn.ReLU(), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias))
 
 
