@@ -75,6 +75,21 @@ def test_somebody_elses_module_cannot_be_trained() -> None:
         starting_point(settings(init="python:torch.nn:Identity"), CAMVID)
 
 
+@pytest.mark.parametrize(
+    ("network", "classifier"),
+    [("ladder-densenet-121", ("features.norm5.weight", "classifier.weight")), ("segmenter", ("head.weight",))],
+)
+def test_an_encoder_takes_the_weights_of_a_classifier(
+    network: str, classifier: tuple[str, ...], tmp_path: Path
+) -> None:
+    encoder = starting_point(settings(network=network), CAMVID).network.encoder
+    path = tmp_path / "classifier.pth"
+    torch.save({**encoder.state_dict(), **{name: torch.zeros(2) for name in classifier}}, path)
+    start = starting_point(settings(network=network, encoder_weights=str(path)), CAMVID)
+    for name, one in encoder.state_dict().items():
+        assert torch.equal(one, start.network.encoder.state_dict()[name])
+
+
 def test_network_and_model_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="either from a network, with random weights, or from a model"):
         settings(init="swiftnet-mnv2-camvid", network="enet")
