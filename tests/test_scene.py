@@ -110,6 +110,14 @@ def test_maps_are_resized_without_new_values(size: tuple[int, int]) -> None:
     assert set(np.unique(scene.mask)) <= {0, 1, 255}
 
 
+def test_instances_are_resized_without_new_numbers() -> None:
+    numbers = np.full((6, 8), 70_000, np.int32)
+    numbers[:, :4] = 3
+    small = Scene(image(), instances=numbers).resized((3, 4)).instances
+    assert small.dtype == np.int32
+    assert small.tolist() == [[3, 3, 70_000, 70_000]] * 3
+
+
 def test_what_is_outside_is_resized_like_a_map() -> None:
     outside = np.arange(48).reshape(6, 8) % 5 == 0
     scene = Scene(image(), outside=outside).resized((12, 16))

@@ -1,6 +1,7 @@
 """A scene: one image with, optionally, its class labels and its anomaly mask."""
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ __all__ = ["ANOMALY", "INLIER", "Scene", "resize_image", "resize_map"]
 INLIER = 0
 ANOMALY = 1
 
+_Values = TypeVar("_Values", np.uint8, np.int32)
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -25,6 +28,7 @@ class Scene:
         mask: uint8 (H, W) anomaly mask, 0 inlier, 1 anomaly, 255 ignore; or None.
         name: what the scene is called in results; unique within a data set.
         outside: bool (H, W), True where the image shows no scene: the own vehicle, borders of a rectification; or None.
+        instances: int32 (H, W), the number of the anomaly that each pixel belongs to, from 1 up, 0 = none; or None.
 
     Raises:
         InputError: if a shape, type or mask value is not as stated.
@@ -40,6 +44,7 @@ class Scene:
     mask: NDArray[np.uint8] | None = None
     name: str = "scene"
     outside: NDArray[np.bool_] | None = None
+    instances: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         image = self.image
@@ -48,6 +53,7 @@ class Scene:
         self._check("labels", self.labels, "uint8")
         self._check("mask", self.mask, "uint8")
         self._check("outside", self.outside, "bool")
+        self._check("instances", self.instances, "int32")
         found = [] if self.mask is None else _values(self.mask)
         if not set(found) <= {INLIER, ANOMALY, IGNORE}:
             raise InputError(f"{self.name}: an anomaly mask holds 0, 1 and 255, got {found}")
@@ -75,7 +81,9 @@ class Scene:
         labels = None if self.labels is None else resize_map(self.labels, size)
         mask = None if self.mask is None else resize_map(self.mask, size)
         outside = None if self.outside is None else resize_map(self.outside.view(np.uint8), size).view(np.bool_)
-        return replace(self, image=resize_image(self.image, size), labels=labels, mask=mask, outside=outside)
+        instances = None if self.instances is None else resize_map(self.instances, size)
+        image = resize_image(self.image, size)
+        return replace(self, image=image, labels=labels, mask=mask, outside=outside, instances=instances)
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -83,12 +91,12 @@ def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     return _resize(image, size, Image.Resampling.BILINEAR)
 
 
-def resize_map(values: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a label map or mask (H, W) at (H, W) = ``size`` by nearest neighbour."""
+def resize_map(values: NDArray[_Values], size: tuple[int, int]) -> NDArray[_Values]:
+    """Return a map of labels, instances or a mask (H, W) at (H, W) = ``size`` by nearest neighbour."""
     return _resize(values, size, Image.Resampling.NEAREST)
 
 
-def _resize(values: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling) -> NDArray[np.uint8]:
+def _resize(values: NDArray[_Values], size: tuple[int, int], filter_: Image.Resampling) -> NDArray[_Values]:
     height, width = size
     return np.asarray(Image.fromarray(values).resize((width, height), filter_))
 

@@ -43,6 +43,11 @@ class Segment:
     centroid: tuple[float, float]
     mask: NDArray[np.bool_]
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where its mask lies in the score map: rows and columns."""
+        return slice(self.box.top, self.box.bottom), slice(self.box.left, self.box.right)
+
     def as_dict(self) -> dict[str, object]:
         """Return everything but the mask, ready for JSON."""
         facts = {"area": self.area, "peak": self.peak, "mean": self.mean, "centroid": list(self.centroid)}

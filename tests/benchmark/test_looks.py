@@ -1,18 +1,22 @@
 """Metrics that need labels, bins or thresholds of the whole set, through the benchmark; against plain arithmetic."""
 
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_curve
 
 from strays.benchmark import Benchmark, Protocol
 from strays.benchmark.looks import halves_of
+from strays.benchmark.measures import OfInstances, Sight
 from strays.data import open_scenes
 from strays.data.synthetic import SyntheticScenes
 from strays.data.synthetic.dataset import Rendered
+from strays.errors import InputError
 from strays.loading import load_model
-from strays.metrics import SmiycPixelMetrics
+from strays.metrics import InstanceMetrics, SmiycPixelMetrics
 from strays.scoring import Scorer
 
 SIZE = (60, 80)
@@ -131,6 +135,57 @@ def test_smiyc_bins(scorer, scenes, seen, tmp_path) -> None:
     }
     assert "AUROC" not in row.metrics
     assert row.protocol["protocol"] == "smiyc with size=60x80"
+
+
+def test_regions_of_high_scores_are_instances() -> None:
+    scores = np.zeros((12, 20), np.float32)
+    scores[1:5, 1:5], scores[5, 5] = 2, 8  # one region of 17 pixels, as diagonals connect: mean 40 / 17
+    scores[8:11, 8:18] = 1.5
+    scores[0, 10:19] = 9  # nine pixels: too few for an instance
+    truth = np.zeros(scores.shape, np.int32)
+    truth[1:5, 1:5], truth[6:11, 8:18] = 1, 2  # IoU 16 / 17 and 30 / 50
+    mask = (truth > 0).astype(np.uint8)
+    measure = OfInstances(InstanceMetrics(), "any", threshold=1.5)
+    measure.take(Sight({"any": scores}, mask, instances=truth))
+    found = measure.accumulator.compute()
+    assert (found["AP50"], found["AP60"], found["AP95"]) == (1, 0.5 * (1 + 1) / 2, 0)
+    assert found["instances_predicted"] == 2
+    mask[8:11, 8:18] = 255
+    again = OfInstances(InstanceMetrics(), "any", threshold=1.5)
+    again.take(Sight({"any": scores}, mask, instances=truth))
+    assert again.accumulator.compute()["instances_predicted"] == 1
+    with pytest.raises(InputError, match="are not told apart"):
+        again.take(Sight({"any": scores}, mask))
+
+
+class ToldApart(Rendered):
+    """Scenes with instances: the connected parts of their masks."""
+
+    has_instances = True
+
+    def read(self, index):
+        scene = super().read(index)
+        return replace(scene, instances=ndimage.label(scene.mask == 1)[0])
+
+
+def test_instances_through_the_benchmark(scorer, scenes, tmp_path) -> None:
+    apart = ToldApart(SyntheticScenes(4, seed=0), scenes.card)
+    protocol = Protocol.named("oodis", size=SIZE)
+    bench = Benchmark(scorer, protocol, tmp_path)
+    metrics = bench.run(apart)[0].row.metrics
+    expected = InstanceMetrics()
+    for scene in apart:
+        small = scene.resized(SIZE)
+        sight = Sight(scorer(small.image).scores, small.mask, instances=small.instances)
+        OfInstances(expected, "energy", metrics["threshold"]).take(sight)
+    assert metrics["instance AP"] == expected.compute()["AP"]
+    assert metrics["instance AP50"] == expected.compute()["AP50"]
+    assert Benchmark(scorer, protocol, tmp_path).run(apart)[0].row.metrics == metrics
+    whole = Benchmark(scorer, protocol, tmp_path / "whole")
+    assert "instance AP" not in whole.run(scenes)[0].row.metrics
+    assert [one.reason for one in whole.unmeasured] == [
+        "no metrics of instances: its anomalies are not told apart, as those of anomaly-instances are"
+    ]
 
 
 def test_halves() -> None:

@@ -22,6 +22,7 @@ def test_the_usual_choices() -> None:
         "exact": False,
         "ranking": "scores",
         "components": "none",
+        "instances": False,
         "classes": False,
     }
 

@@ -57,6 +57,8 @@ def test_regions_become_numbers(folder: Path, file: str) -> None:
     assert found.dtype == np.int32
     assert found.tolist() == expected.tolist()
     assert scenes[1:].read_instances(0).nonzero()[0].tolist() == [0]
+    assert scenes.has_instances
+    assert scenes[0].instances.tolist() == expected.tolist()
 
 
 def test_masks_are_made_of_the_regions(folder: Path) -> None:

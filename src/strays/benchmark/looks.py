@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self
 
-from strays.benchmark.measures import AnyPixelMetrics, Gathering, OfClasses, OfFailures, OfPixels
+from strays.benchmark.measures import AnyPixelMetrics, Gathering, OfClasses, OfFailures, OfInstances, OfPixels
 from strays.benchmark.protocol import Components, Protocol
 from strays.metrics import (
     FailureMetrics,
+    InstanceMetrics,
     OpenSetConfusion,
     OpenSetThreshold,
     PixelResult,
@@ -26,6 +27,7 @@ _FAILURES = MappingProxyType(
 )
 _OPEN = MappingProxyType({"closed_mIoU": "mIoU", "open_mIoU": "open mIoU"})
 """Names of metrics of classes in their own results, and in the rows of a benchmark."""
+_INSTANCES = ("AP", "AP50")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,39 +87,53 @@ class SecondLook:
 
     Args:
         components: component metrics; none where they are not asked for.
+        instances: metrics of instances; likewise.
         confusions: open-set confusion by half, at the threshold of the other one; none where classes are not measured.
     """
 
     components: Mapping[str, OfPixels[SegmentMetrics]]
+    instances: Mapping[str, OfInstances]
     confusions: Mapping[str, Mapping[str, OfClasses]]
 
     @classmethod
     def prepared(
-        cls, first: FirstLook, results: Mapping[str, PixelResult], components: Components, classes: int
+        cls,
+        first: FirstLook,
+        results: Mapping[str, PixelResult],
+        components: Components,
+        instances: bool,
+        classes: int,
     ) -> Self:
         """Return an empty look at the thresholds that the first one gave.
+
+        Args:
+            first: what was gathered without thresholds.
+            results: the pixel metrics of that, by detector.
+            components: whose size filters component metrics have, if they are wanted.
+            instances: whether metrics of instances are wanted.
+            classes: number of classes of the model.
 
         Raises:
             InputError: if a half has no anomaly or no inlier pixel.
         """
-        wanted = {} if components == "none" else results
+        best = {name: result["threshold"] for name, result in results.items()}
+        segments = {} if components == "none" else best
         return cls(
-            {
-                name: OfPixels(SegmentMetrics.preset(components, result["threshold"]), name)
-                for name, result in wanted.items()
-            },
+            {name: OfPixels(SegmentMetrics.preset(components, at), name) for name, at in segments.items()},
+            {name: OfInstances(InstanceMetrics(), name, at) for name, at in best.items() if instances},
             {name: _confusions(name, halves, classes) for name, halves in first.thresholds.items()},
         )
 
     def measures(self) -> list[Gathering]:
         """Return everything in it, always in the same order."""
         confusions = (one for halves in self.confusions.values() for one in halves.values())
-        return [*self.components.values(), *confusions]
+        return [*self.components.values(), *self.instances.values(), *confusions]
 
     def thresholds(self) -> list[float]:
         """Return the thresholds it looks at."""
         confusions = (one.accumulator.threshold for halves in self.confusions.values() for one in halves.values())
-        return [*(one.accumulator.settings.threshold for one in self.components.values()), *confusions]
+        components = (one.accumulator.settings.threshold for one in self.components.values())
+        return [*components, *(one.threshold for one in self.instances.values()), *confusions]
 
     def component_metrics(self, detector: str) -> dict[str, float]:
         """Return the component metrics.
@@ -126,6 +142,17 @@ class SecondLook:
             InputError: if there is no component.
         """
         return self.components[detector].accumulator.compute() if detector in self.components else {}
+
+    def instance_metrics(self, detector: str) -> dict[str, float]:
+        """Return the average precision of instances.
+
+        Raises:
+            InputError: if no true instance is large enough to count.
+        """
+        if detector not in self.instances:
+            return {}
+        found = self.instances[detector].accumulator.compute()
+        return {f"instance {name}": found[name] for name in _INSTANCES}
 
     def class_metrics(self, detector: str) -> dict[str, float]:
         """Return closed and open mIoU.

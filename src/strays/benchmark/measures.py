@@ -1,4 +1,4 @@
-"""What a benchmark gathers of every image it has scored: pixel, component, failure and open-set metrics."""
+"""What a benchmark gathers of every image it has scored: metrics of pixels, components, instances and classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from strays.errors import InputError
 from strays.metrics import (
     FailureMetrics,
+    InstanceMetrics,
     OpenSetConfusion,
     PerImagePixelMetrics,
     PixelMetrics,
     SmiycPixelMetrics,
 )
 from strays.scene import INLIER
+from strays.segments import find_segments
 from strays.taxonomy import IGNORE
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "Measure",
     "OfClasses",
     "OfFailures",
+    "OfInstances",
     "OfPixels",
     "Sight",
     "State",
@@ -44,6 +47,8 @@ class Sight:
         half: which half of the data set it belongs to.
         labels: uint8 (H, W) in the classes of the model, 255 = none; None where no measure asks for them.
         predicted: uint8 (H, W), the class the model gives each pixel; likewise.
+        instances: int32 (H, W), the number of the anomaly that each pixel belongs to, 0 = none; None where they are not
+            told apart.
     """
 
     scores: Mapping[str, NDArray[np.float32]]
@@ -51,6 +56,7 @@ class Sight:
     half: str = ""
     labels: NDArray[np.uint8] | None = None
     predicted: NDArray[np.uint8] | None = None
+    instances: NDArray[np.int32] | None = None
 
     def classes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return predicted classes and labels.
@@ -151,3 +157,27 @@ class OfClasses(Measure[OpenSetConfusion]):
     def _take(self, sight: Sight, scores: NDArray[np.float32]) -> None:
         predicted, labels = sight.classes()
         self.accumulator.update(predicted, scores, labels, sight.mask)
+
+
+class OfInstances(Measure[InstanceMetrics]):
+    """Reads scores and instances: a connected region of high scores is an instance, as sure as its mean score.
+
+    Args:
+        accumulator: what gathers.
+        detector: whose scores it reads.
+        threshold: the least score of a pixel that belongs to a region.
+    """
+
+    def __init__(self, accumulator: InstanceMetrics, detector: str, threshold: float) -> None:
+        super().__init__(accumulator, detector)
+        self.threshold = threshold
+
+    def _take(self, sight: Sight, scores: NDArray[np.float32]) -> None:
+        if sight.instances is None:
+            raise InputError("the anomalies of the image are not told apart, which metrics of instances need")
+        regions = find_segments(scores, self.threshold, min_area=self.accumulator.min_truth)
+        numbers = np.zeros(scores.shape, np.int32)
+        for number, region in enumerate(regions, start=1):
+            numbers[region.window][region.mask] = number
+        sureness = np.array([region.mean for region in regions], np.float64)
+        self.accumulator.update(numbers, sureness, sight.instances, sight.mask == IGNORE)

@@ -23,6 +23,7 @@ PROTOCOLS: Mapping[str, Mapping[str, object]] = MappingProxyType(
         "half-resolution": {"size": (512, 1024), "anomaly_free": "skip"},
         "fishyscapes": {"aggregation": "pooled", "fpr_rule": "first"},
         "smiyc": {"ranking": "smiyc", "components": "by-data-set"},
+        "oodis": {"instances": True},
         "caos": {"aggregation": "per-image", "fpr_rule": "argmin", "anomaly_free": "skip"},
     }
 )
@@ -49,11 +50,13 @@ class Protocol(BaseModel):
             has no AUROC.
         components: the size filters of the component metrics of SegmentMeIfYouCan; ``by-data-set`` takes those of the
             track that a data set belongs to, ``none`` measures none.
+        instances: average precision of instances too where data sets tell their anomalies apart; the connected regions
+            of scores at the threshold of the best F1, of at least 10 pixels, are the instances that a detector finds.
         classes: metrics of classes too where data sets have labels: mIoU, failure detection and open-set mIoU, whose
             threshold finds 95 % of the anomalies of the other half of the images.
 
     Raises:
-        pydantic.ValidationError: for any other choice, and for component metrics or bins per image.
+        pydantic.ValidationError: for any other choice, and for metrics of components or instances, or bins, per image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +70,7 @@ class Protocol(BaseModel):
     exact: bool = False
     ranking: Ranking = "scores"
     components: Components = "none"
+    instances: bool = False
     classes: bool = False
 
     @classmethod
@@ -92,8 +96,9 @@ class Protocol(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.components != "none" and self.aggregation != "pooled":
-            raise ValueError("--components needs one threshold for the whole set: use --aggregation pooled")
+        option = "--components" if self.components != "none" else "--instances" if self.instances else None
+        if option and self.aggregation != "pooled":
+            raise ValueError(f"{option} needs one threshold for the whole set: use --aggregation pooled")
         if self.ranking == "smiyc" and (self.exact or self.aggregation != "pooled"):
             raise ValueError(
                 "the bins of SegmentMeIfYouCan are pooled and not exact: leave --aggregation and --exact out"

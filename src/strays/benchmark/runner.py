@@ -208,7 +208,7 @@ class Benchmark:
                 return
             scored = self.scorer(scene.image)
             seen = {} if table is None else {"labels": _labels(scene, table), "predicted": scored.labels}
-            tally.count(name, Sight(scored.scores, _mask(scene), half, **seen))
+            tally.count(name, Sight(scored.scores, _mask(scene), half, **seen, instances=scene.instances))
             tally.milliseconds.append({NETWORK: scored.network_milliseconds, **scored.detector_milliseconds})
         except InputError as error:
             if self.strict:
@@ -231,11 +231,15 @@ class Benchmark:
         """
         if self.protocol.classes and not self._measures_classes(scenes):
             self.unmeasured.append(self.failed(scenes, "no metrics of classes: no labels that the model knows"))
+        if self.protocol.instances and not scenes.has_instances:
+            told = "no metrics of instances: its anomalies are not told apart, as those of anomaly-instances are"
+            self.unmeasured.append(self.failed(scenes, told))
         second = self._second_look(scenes, first, results, advance)
         return {
             name: {
                 **self._noted(scenes, "failure detection", partial(first.class_metrics, name)),
                 **self._noted(scenes, "component metrics", partial(second.component_metrics, name)),
+                **self._noted(scenes, "metrics of instances", partial(second.instance_metrics, name)),
                 **self._noted(scenes, "open-set metrics", partial(second.class_metrics, name)),
             }
             for name in self.names
@@ -244,12 +248,13 @@ class Benchmark:
     def _second_look(
         self, scenes: SceneSet, first: FirstLook, results: Mapping[str, PixelResult], advance: Advance | None
     ) -> SecondLook:
-        components, classes = self._track(scenes), len(self.scorer.model.taxonomy)
+        instances = self.protocol.instances and scenes.has_instances
+        wanted = results, self._track(scenes), instances, len(self.scorer.model.taxonomy)
         try:
-            second = SecondLook.prepared(first, results, components, classes)
+            second = SecondLook.prepared(first, *wanted)
         except InputError as error:
             self.unmeasured.append(self.failed(scenes, f"no open-set metrics: {error}"))
-            second = SecondLook.prepared(replace(first, thresholds={}), results, components, classes)
+            second = SecondLook.prepared(replace(first, thresholds={}), *wanted)
         if second.measures():
             # An image that could be read only now has moved the thresholds: then this sweep is another one.
             kind = f"thresholds {json.dumps(second.thresholds())}"

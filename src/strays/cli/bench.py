@@ -33,6 +33,7 @@ def bench(
     aggregation: options.Aggregation = None,
     fpr_rule: options.FprRule = None,
     components: options.Components = None,
+    instances: options.Instances = False,
     classes: options.Classes = False,
     exact: options.Exact = False,
     split: options.Split = None,
@@ -58,6 +59,7 @@ def bench(
         fpr_rule=fpr_rule,
         exact=exact or None,
         components=components,
+        instances=instances or None,
         classes=classes or None,
     )
     sets, names = _data(data, split), split_specs(detectors or "")

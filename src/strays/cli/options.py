@@ -16,6 +16,7 @@ __all__ = [
     "DeviceName",
     "Exact",
     "FprRule",
+    "Instances",
     "ModelName",
     "ModelNames",
     "NetworkSize",
@@ -92,7 +93,8 @@ ProtocolName = Annotated[
     typer.Option(
         help="The choices below that publications share: default (own size, pooled, every image), half-resolution "
         "(512x1024, images without anomaly skipped), fishyscapes, smiyc (bins and component metrics of "
-        "SegmentMeIfYouCan) or caos (StreetHazards, BDD-Anomaly: per image). Options beside it change single choices.",
+        "SegmentMeIfYouCan), oodis (instances) or caos (StreetHazards, BDD-Anomaly: per image). Options beside it "
+        "change single choices.",
         metavar="NAME",
         rich_help_panel=_PROTOCOL,
     ),
@@ -128,6 +130,16 @@ Components = Annotated[
         "takes the one that suits each set. The network then sees each image twice, as they need the threshold of the "
         "whole set.",
         metavar="TRACK",
+        rich_help_panel=_PROTOCOL,
+    ),
+]
+Instances = Annotated[
+    bool,
+    typer.Option(
+        "--instances",
+        help="Average precision of instances too where a data set tells its anomalies apart (anomaly-instances). The "
+        "network sees each image twice.",
+        metavar="",
         rich_help_panel=_PROTOCOL,
     ),
 ]

@@ -90,6 +90,11 @@ class SceneSet(Sequence[Scene], ABC):
     def has_masks(self) -> bool:
         """Whether every scene has an anomaly mask."""
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether the anomalies of every scene are told apart."""
+        return False
+
     def renamed(self, name: str) -> Self:
         """Return the same scenes under another name of the set."""
         other = copy(self)

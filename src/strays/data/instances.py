@@ -111,6 +111,11 @@ class InstanceFrames(FrameSet):
         """Whether every frame has an anomaly mask: always, of a file or made of the regions."""
         return bool(self.frames)
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether the anomalies of every frame are told apart: always."""
+        return bool(self.frames)
+
     def regions(self, index: int) -> list[Region]:
         """Return the annotated regions of the frame at 0 <= ``index`` < ``len(self)``.
 
@@ -122,7 +127,7 @@ class InstanceFrames(FrameSet):
         return [Region(self._mask(one, size), one.iscrowd) for one in annotations]
 
     def read_instances(self, index: int) -> NDArray[np.int32]:
-        """Return the number of the anomaly that each pixel belongs to, (H, W), 0 for none; see ``instance_map``."""
+        """Return what ``read`` gives as ``instances``, without the image."""
         picture, _ = self.annotations[self.frames[index].name]
         return instance_map(self.regions(index), (picture.height, picture.width))
 
@@ -138,9 +143,9 @@ class InstanceFrames(FrameSet):
         size = picture.height, picture.width
         if scene.size != size:
             raise InputError(f"{self.source}: {size_complaint('annotations', size, frame.image, scene.size)}")
-        if scene.mask is not None:
-            return scene
-        return Scene(scene.image, mask=_mask_of(self.regions(index), size), name=frame.name)
+        regions = self.regions(index)
+        mask = _mask_of(regions, size) if scene.mask is None else scene.mask
+        return Scene(scene.image, mask=mask, name=frame.name, instances=instance_map(regions, size))
 
     def _mask(self, annotation: _Annotation, size: tuple[int, int]) -> NDArray[np.bool_]:
         try:
@@ -172,7 +177,7 @@ class AnomalyInstances(DatasetReader):
         status="read from files that tests write",
         licence="that of the images",
         notes="Put the COCO file beside the images that it describes. Published is the average precision of instances, "
-        "AP and AP50; read_instances of the opened set gives the map that metrics of instances take",
+        "AP and AP50: strays bench --protocol oodis takes the connected components of a score for instances",
     )
     generic: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = (_LAYOUT,)

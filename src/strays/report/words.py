@@ -63,6 +63,40 @@ KNOWN = {
             "mean intersection over union",
             "How well the ordinary classes are segmented: overlap of prediction and truth, averaged over classes.",
         ),
+        _known(
+            "open mIoU",
+            "open mean intersection over union",
+            "The mean overlap of the ordinary classes once anomalies and alarms count as errors: the same as mIoU if "
+            "every anomaly were found and no alarm were false.",
+        ),
+        _known(
+            "AP-Error",
+            "average precision of errors",
+            "How well the score ranks pixels whose ordinary class is wrong before those where it is right.",
+        ),
+        _known(
+            "AP-Success",
+            "average precision of right classes",
+            "How well low scores rank pixels whose ordinary class is right before those where it is wrong.",
+        ),
+        _known(
+            "failure AUROC",
+            "area under the ROC curve of errors",
+            "How often a random pixel of the wrong class scores higher than a random one of the right class.",
+        ),
+        Metric(
+            "failure FPR95",
+            "false-positive rate at 95 % of the errors",
+            "lower",
+            "Share of the pixels of the right class that are doubted once 95 % of the wrong ones are.",
+        ),
+        _known(
+            "instance AP",
+            "average precision of instances",
+            "How many anomalous objects are found one by one, and how few regions for nothing, averaged over ten "
+            "demands on the overlap from 50 % to 95 %. Regions are the connected ones at the threshold of the best F1.",
+        ),
+        _known("instance AP50", "average precision of instances at 50 % overlap", "The most lenient of the ten."),
         _known("accuracy", "pixel accuracy", "Share of the pixels whose ordinary class is predicted correctly."),
         _known(
             "sIoU",
