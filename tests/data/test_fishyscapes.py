@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from strays.data.base import DATASETS, Facts
-from strays.data.doctor import examine
 from strays.data.opening import open_scenes, recognise
+from strays.doctor import examine
 from strays.errors import InputError
 from strays.scene import Scene
 

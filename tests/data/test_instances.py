@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from strays.data.doctor import examine
 from strays.data.instances import AnomalyInstances, InstanceFrames
 from strays.data.opening import open_scenes, recognise
+from strays.doctor import examine
 from strays.errors import InputError
 
 Save = Callable[..., Path]

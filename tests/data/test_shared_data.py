@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strays.data.alignment import evidence, misplaced
-from strays.data.doctor import examine
 from strays.data.opening import open_scenes
+from strays.doctor import examine
+from strays.doctor.alignment import evidence, misplaced
 
 # folder, data set, split -> frames, (H, W)
 FOLDERS = [

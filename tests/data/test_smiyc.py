@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from strays.data.doctor import examine
 from strays.data.opening import open_scenes
+from strays.doctor import examine
 from strays.errors import InputError
 
 Save = Callable[..., Path]

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from strays.data.base import DATASETS, Facts
-from strays.data.doctor import examine
 from strays.data.opening import open_scenes, recognise
 from strays.data.street_hazards import STREETHAZARDS_12, StreetHazards, StreetHazards12
+from strays.doctor import examine
 from strays.errors import InputError
 from strays.taxonomy import STREETHAZARDS
 

@@ -24,7 +24,7 @@ def doctor(
     Example: strays doctor my_data/
     """
     from strays.cli.progress import bar
-    from strays.data.doctor import examine
+    from strays.doctor import examine
 
     with bar(quiet=quiet or as_json) as progress:
         task = progress.add_task("checking", total=None)

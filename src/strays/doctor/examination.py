@@ -1,21 +1,21 @@
-"""The doctor: which data set a folder is, whether its files are right, and how to mend what is not."""
+"""Examining a folder: every file is read once, counted, and compared with what is known."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from strays.data.alignment import MOST_FRAMES
 from strays.data.base import DATASETS, DatasetReader, FrameSet, SceneSet
-from strays.data.checkup import Tally, check_frame, problem_of
-from strays.data.comparison import compared_with_facts, compared_with_images
-from strays.data.diagnosis import Diagnosis, Problem, SplitReport
 from strays.data.opening import contents, labelled_claims, lookalikes, nearby, parse_spec, recognise
 from strays.data.paired import PairedReader
 from strays.data.sources import missing_path, summarize_files, walk_files
+from strays.doctor.alignment import MOST_FRAMES
+from strays.doctor.checkup import Tally, check_frame, problem_of
+from strays.doctor.comparison import compared_with_facts, compared_with_images
+from strays.doctor.diagnosis import Diagnosis, Problem, SplitReport
 from strays.errors import InputError
 
-__all__ = ["Diagnosis", "Problem", "SplitReport", "examine"]
+__all__ = ["examine"]
 
 Progress = Callable[[int, int], None]
 

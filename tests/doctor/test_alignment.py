@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from strays.data.alignment import MOST_FRAMES, Evidence, copied, evidence, misplaced
+from strays.doctor.alignment import MOST_FRAMES, Evidence, copied, evidence, misplaced
 
 Array = NDArray[np.uint8]
 

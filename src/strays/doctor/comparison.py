@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from strays.data.alignment import copied, misplaced
 from strays.data.base import DATASETS, DatasetReader, Facts, FrameSet
-from strays.data.checkup import Tally
 from strays.data.declaration import DECLARATION, read_declaration
-from strays.data.diagnosis import Problem
-from strays.data.suspicions import Suspicion, close_shares, suspect, suspect_alone
+from strays.doctor.alignment import copied, misplaced
+from strays.doctor.checkup import Tally
+from strays.doctor.diagnosis import Problem
+from strays.doctor.suspicions import Suspicion, close_shares, suspect, suspect_alone
 
 __all__ = ["compared_with_facts", "compared_with_images"]
 

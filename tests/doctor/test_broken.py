@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from strays.data.base import DATASETS, Facts
-from strays.data.diagnosis import Diagnosis, Problem
-from strays.data.doctor import examine
+from strays.doctor import Diagnosis, Problem, examine
 
 Save = Callable[..., Path]
 Array = NDArray[np.uint8]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from strays.data.base import DATASETS, Facts
-from strays.data.doctor import Diagnosis, examine
+from strays.doctor import Diagnosis, examine
 from strays.errors import InputError
 
 Save = Callable[..., Path]

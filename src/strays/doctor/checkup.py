@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from strays.data.alignment import Evidence, evidence
 from strays.data.base import Frame, FrameSet, size_complaint
-from strays.data.diagnosis import Problem, SplitReport
 from strays.data.images import ImageHeader, probe_image, read_map
 from strays.data.values import ValueMap, histogram
+from strays.doctor.alignment import Evidence, evidence
+from strays.doctor.diagnosis import Problem, SplitReport
 from strays.errors import InputError
 from strays.scene import ANOMALY, INLIER
 from strays.taxonomy import IGNORE

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strays.data.suspicions import close_shares, suspect, suspect_alone
+from strays.doctor.suspicions import close_shares, suspect, suspect_alone
 
 KNOWN = {"inlier": 0.82, "anomaly": 0.05, "ignore": 0.13}
 
