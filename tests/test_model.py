@@ -11,6 +11,7 @@ from torch import Tensor
 
 from strays.cards import Card
 from strays.errors import InputError, WeightsError
+from strays.loading import load_model
 from strays.model import MODEL_FILE, WEIGHTS_FILE, Model, ModelFacts
 from strays.networks.enet import ENet
 from strays.taxonomy import CAMVID, CITYSCAPES, CITYSCAPES_VOID, Taxonomy
@@ -147,6 +148,19 @@ def test_the_hub_mixin_keeps_the_same_two_files_and_a_page(model: Model, tmp_pat
     assert loaded.sha256() == model.sha256()
     assert loaded.facts == model.facts
     assert Model.from_pretrained(tmp_path).facts == model.facts
+    assert load_model(f"hf:{tmp_path}").facts == model.facts
+
+
+def test_a_model_on_the_hub_is_loaded_by_its_id(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(name: str, file: str) -> str:
+        assert name == "us/ours"
+        return str(tmp_path / file)
+
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("strays.loading.hf_hub_download", fetched)
+    loaded = load_model("hf:us/ours", device="cpu")
+    assert (loaded.sha256(), loaded.facts, loaded.source) == (model.sha256(), model.facts, "hf:us/ours")
 
 
 def test_the_page_on_the_hub_tells_the_card_and_no_local_path(model: Model, tmp_path: Path) -> None:

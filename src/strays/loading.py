@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from strays.cards import Card
 from strays.errors import InputError
-from strays.model import MODEL_FILE, Model, ModelFacts
+from strays.model import MODEL_FILE, WEIGHTS_FILE, Model, ModelFacts
 from strays.networks.base import NETWORKS, SCHEMES, SegmentationNetwork
 from strays.networks.weights import load_state, read_weights
 from strays.networks.wrapper import WRAPPERS, NetworkWrapper
@@ -31,9 +33,9 @@ def load_model(spec: str = "default", taxonomy: str | None = None, device: str =
 
     Args:
         spec: a built-in name (``default``), a folder written by ``strays train``, ``NETWORK@FILE`` with the weights of
-            a known network (``enet@weights.pth``), ``hf:ORG/ID`` or ``hf:FOLDER``, ``onnx:FILE``, or
-            ``python:package.module:factory``; or one of these in a wrapper, such as
-            ``mirrored(sliding-window(hf:ORG/ID,window=768,stride=512))``.
+            a known network (``enet@weights.pth``), ``hf:ORG/ID`` or ``hf:FOLDER`` (of transformers, or what
+            ``Model.push_to_hub`` wrote), ``onnx:FILE``, or ``python:package.module:factory``; or one of these in a
+            wrapper, such as ``mirrored(sliding-window(hf:ORG/ID,window=768,stride=512))``.
         taxonomy: name or JSON file of the classes, where the model does not tell them; a network with 20, 19, 13 or 11
             channels is taken for one of the built-in taxonomies otherwise.
         device: ``auto`` takes a GPU where there is one; or ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -81,6 +83,8 @@ def _load(spec: str) -> Model:
     if (builtin / MODEL_FILE).is_file():
         return Model.load(builtin)
     scheme, colon, rest = spec.partition(":")
+    if scheme == "hf" and colon:
+        return _from_hub(rest, spec)
     if colon and scheme in SCHEMES:
         return _wrapped(SCHEMES[scheme](rest), scheme, spec)
     folder = Path(spec).expanduser()
@@ -90,6 +94,26 @@ def _load(spec: str) -> Model:
     if at:
         return _with_weights(name, Path(file).expanduser(), spec)
     raise InputError(_no_model(spec))
+
+
+def _from_hub(name: str, spec: str) -> Model:
+    """Return a network of transformers, or what ``Model.push_to_hub`` left under an id or ``save`` in a folder."""
+    if (Path(name) / MODEL_FILE).is_file():
+        return Model.load(name)
+    try:
+        return _wrapped(SCHEMES["hf"](name), "hf", spec)
+    except InputError:
+        if Path(name).is_dir() or (pushed := _pushed(name)) is None:
+            raise
+        return pushed
+
+
+def _pushed(name: str) -> Model | None:
+    try:
+        facts, _ = (hf_hub_download(name, file) for file in (MODEL_FILE, WEIGHTS_FILE))
+    except (OSError, HfHubHTTPError, ValueError):  # no such files there, no hub to ask, or no name of a repository
+        return None
+    return Model.load(Path(facts).parent)
 
 
 def _around(wrapper: str, spec: str) -> Model:

@@ -44,6 +44,8 @@ from strays import Model
 
 model = Model.from_pretrained("ORG/ID")
 ```
+
+or, on the command line, `strays score IMAGES --model hf:ORG/ID`.
 """
 
 

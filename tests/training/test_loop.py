@@ -39,6 +39,7 @@ torch.set_num_threads(1)
 
 class Killer:
     def started(self, step, steps): pass
+    def noted(self, message): pass
     def validated(self, step, result): pass
     def stepped(self, step, terms, waiting):
         if step == 5:
@@ -64,9 +65,13 @@ class Recorder:
     terms: dict[int, Mapping[str, float]] = field(default_factory=dict)
     shares: list[float] = field(default_factory=list)
     results: dict[int, Validation] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def started(self, step: int, steps: int) -> None:
         self.starts.append((step, steps))
+
+    def noted(self, message: str) -> None:
+        self.notes.append(message)
 
     def stepped(self, step: int, terms: Mapping[str, float], waiting: float) -> None:
         self.terms[step] = terms
@@ -104,6 +109,17 @@ def test_the_listener_hears_of_every_step_and_epoch(run: Run) -> None:
     assert all(set(terms) == {"cross_entropy", "total"} for terms in run.told.terms.values())
     assert all(0 <= share <= 1 for share in run.told.shares)
     assert list(run.told.results) == [3, 6]
+
+
+def test_the_listener_hears_why_nothing_is_validated(run: Run, settings: Change, tmp_path: Path) -> None:
+    assert run.told.notes == []
+    data = Path(settings().data[0].partition("=")[2])
+    shutil.copytree(data / "train", tmp_path / "train")
+    told = Recorder()
+    train(settings(data=(f"camvid={tmp_path}",), epochs=1), tmp_path / "out", told, device="cpu")
+    (note,) = told.notes
+    assert note.startswith("classes are not validated: ")
+    assert "val" in note
 
 
 def test_the_folder_holds_model_checkpoint_and_curves(run: Run) -> None:

@@ -116,11 +116,14 @@ class SecondLook:
         Raises:
             InputError: if a half has no anomaly or no inlier pixel.
         """
-        best = {name: result["threshold"] for name, result in results.items()}
-        segments = {} if components == "none" else best
+        segments = {} if components == "none" else results
+        objects = results if instances else {}
         return cls(
-            {name: OfPixels(SegmentMetrics.preset(components, at), name) for name, at in segments.items()},
-            {name: OfInstances(InstanceMetrics(), name, at) for name, at in best.items() if instances},
+            {
+                name: OfPixels(SegmentMetrics.preset(components, one["threshold"]), name)
+                for name, one in segments.items()
+            },
+            {name: OfInstances(InstanceMetrics(), name, one["threshold"]) for name, one in objects.items()},
             {name: _confusions(name, halves, classes) for name, halves in first.thresholds.items()},
         )
 

@@ -16,11 +16,13 @@ from strays.benchmark.runner import WorstFrame
 from strays.cli.progress import say, show
 from strays.drawing import ColourScale
 from strays.errors import InputError
-from strays.report import Panel, Report, ReportRow, Skipped, write_report
+from strays.report import Panel, Report, ReportRow, Skipped, Unknown, write_report
 
 __all__ = ["Measured", "present"]
 
 _COLUMNS = ("AP", "FPR95", "AUROC", "F1")
+_FURTHER = ("F1_mean", "sIoU", "PPV", "instance AP", "mIoU", "open mIoU")
+"""Columns of every table, and those that a table has where some row has them."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def present(out: Path, measured: Measured, title: str = "Anomaly benchmark", qui
 
 
 def _table(rows: Sequence[ResultRow]) -> Table:
-    extra = [name for name in ("F1_mean", "sIoU", "PPV") if any(name in row.metrics for row in rows)]
+    extra = [name for name in _FURTHER if any(name in row.metrics for row in rows)]
     table = Table("data set", "model", "detector", header_style="bold")
     for name in (*_COLUMNS, *extra):
         table.add_column(name, justify="right", no_wrap=True)
@@ -85,6 +87,7 @@ def _report(title: str, measured: Measured) -> Report:
         versions=library_versions(),
         command=shlex.join(["strays", *sys.argv[1:]]),
         skipped=[Skipped(one.dataset, one.name, one.reason) for one in measured.unreadable],
+        unmeasured=[Unknown(one.model, one.dataset, one.reason) for one in measured.unmeasured],
         weights=measured.weights,
     )
 

@@ -97,6 +97,9 @@ class _Shown:
         told = ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name != "total" or len(terms) == 1)
         self.progress.update(self.task, completed=step, description=f"{told}, {waiting:.0%} waiting for data")
 
+    def noted(self, message: str) -> None:
+        self.progress.console.print(message, style="yellow", markup=False, highlight=False)
+
     def validated(self, step: int, result: "Validation") -> None:
         told = [f"{name} {100 * value:.2f} %" for name, value in result.scalars().items()]
         self.progress.console.print(f"step {step}: {', '.join(told)}", highlight=False)

@@ -13,7 +13,7 @@ from strays.drawing import ColourScale
 from strays.metrics import Curve, PixelHistogram
 from strays.scene import resize_image, resize_map
 
-__all__ = ["PANEL_WIDTH", "Panel", "Report", "ReportRow", "Skipped"]
+__all__ = ["PANEL_WIDTH", "Panel", "Report", "ReportRow", "Skipped", "Unknown"]
 
 PANEL_WIDTH = 640
 
@@ -105,6 +105,15 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """Something of a model on a data set that could not be measured, and why."""
+
+    model: str
+    dataset: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """Everything that a report shows.
@@ -116,6 +125,7 @@ class Report:
         versions: library versions by name.
         command: the command that measures them again.
         skipped: images that could not be read.
+        unmeasured: what could not be measured.
         weights: SHA-256 of the weights by model.
     """
 
@@ -125,4 +135,5 @@ class Report:
     versions: Mapping[str, str]
     command: str
     skipped: Sequence[Skipped] = ()
+    unmeasured: Sequence[Unknown] = ()
     weights: Mapping[str, str] = field(default_factory=dict)

@@ -29,6 +29,9 @@ class Listener(Protocol):
     def started(self, step: int, steps: int) -> None:
         """The run starts, or continues behind ``step`` of ``steps``."""
 
+    def noted(self, message: str) -> None:
+        """There is something that whoever started the run should know."""
+
     def stepped(self, step: int, terms: Mapping[str, float], waiting: float) -> None:
         """A step is done: its loss by terms, and the share of the time so far that was spent waiting for data."""
 
@@ -74,6 +77,11 @@ class Logbook:
         self.accelerator.init_trackers("tensorboard")
         if self.listener is not None:
             self.listener.started(step, self.steps)
+
+    def note(self, message: str) -> None:
+        """Tell the listener something that does not stop the run."""
+        if self.listener is not None:
+            self.listener.noted(message)
 
     def step(self, step: int, terms: Mapping[str, float], rate: float, waited: float, seconds: float) -> None:
         """Write down a step: its loss by terms, learning rate, and the seconds it took and waited for data."""

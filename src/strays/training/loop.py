@@ -100,7 +100,7 @@ class Trainer:
         data = [open_scenes(spec, split="train") for spec in settings.data]
         self.start = starting_point(settings, known_classes(data))
         self.scenes = SceneMix(data, self.start.taxonomy)
-        self.validation = _validation_scenes(settings.data[0])
+        self.validation, self.unvalidated = _validation_scenes(settings.data[0])
         self.anomalies = _anomaly_sets(validation_anomalies)
         if settings.schedule == "plateau" and self.validation is None:
             raise InputError(f"the schedule plateau needs labelled validation scenes, and {settings.data[0]} has none")
@@ -182,6 +182,8 @@ class Trainer:
         """Take all steps that are left."""
         logbook = Logbook(self.accelerator, listener, self.steps)
         logbook.start(self.step)
+        if validate_every and self.unvalidated:
+            logbook.note(f"classes are not validated: {self.unvalidated}")
         saved = asked = time.perf_counter()
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         for batch in crop_batches(self.crops, self.step, self.steps, workers, rank, processes):
@@ -337,13 +339,13 @@ def _anomaly_sets(specs: Sequence[str]) -> list[SceneSet]:
     return sets
 
 
-def _validation_scenes(spec: str) -> SceneSet | None:
-    """Return the labelled ``val`` split of the first data set of a run, or None where it has none."""
+def _validation_scenes(spec: str) -> tuple[SceneSet | None, str]:
+    """Return the labelled ``val`` split of the first data set of a run, or None and why there is none."""
     try:
         scenes = open_scenes(spec, split="val")
-    except InputError:
-        return None
-    return scenes if scenes.has_labels else None
+    except InputError as error:
+        return None, str(error)
+    return (scenes, "") if scenes.has_labels else (None, f"the split val of {scenes.name} has no labels")
 
 
 def _steps_per_epoch(scenes: SceneMix, settings: TrainingSettings) -> int:
