@@ -1,13 +1,13 @@
 """Which settings for the built-in model? Trainings on a small budget, looked at on validation frames only.
 
     python benchmarks/default_model.py [--out FOLDER] [--experiments "pebal;dirichlet camera=1"] [--seeds 0]
-                                       [--epochs 2] [--crop 192x256] [--threads N] [--markdown FILE]
+                                       [--epochs 2] [--crop 192x256] [--mean] [--threads N] [--markdown FILE]
 
 Needs the folder ../shared. Trains the built-in closed-set network further on CamVid, IDD-Lite, three Cityscapes frames
 and synthetic scenes with pasted objects, and tries it on validation frames of CamVid and IDD-Lite with other objects
 pasted: every eighth of the cut-outs, which training leaves out, with blended edges; and on the same frames as another
-camera might have seen them. An experiment is a recipe and the settings that differ. Every run is kept in its folder:
-started again, what is done is not done again.
+camera might have seen them. An experiment is a recipe and the settings that differ; `--mean` tries the mean of the
+weights of all seeds too. Every run is kept in its folder: started again, what is done is not done again.
 """
 
 import argparse
@@ -26,11 +26,13 @@ from strays.allocation import keep_freed_memory
 from strays.data import open_scenes
 from strays.files import make_folder, write_json
 from strays.metrics import PixelMetrics
+from strays.model import Model
 from strays.negatives import build_negatives
 from strays.scene import Scene
 from strays.scoring import Scorer
 from strays.training import train
 from strays.training.cameras import another_camera
+from strays.training.souping import average_models
 from strays.training.validation import closed_set_metrics
 from tables import markdown
 
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="separated by commas")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--crop", default="192x256")
+    parser.add_argument("--mean", action="store_true", help="try the mean of the weights of all seeds as well")
     parser.add_argument("--threads", type=int, help="of PyTorch; its own choice by default")
     parser.add_argument("--markdown", type=Path, help="write the table of all that was measured so far there")
     arguments = parser.parse_args()
@@ -82,8 +85,11 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     for experiment in filter(None, arguments.experiments.split(";")):
-        for seed in arguments.seeds.split(","):
-            measure(experiment, int(seed), arguments)
+        seeds = [int(seed) for seed in arguments.seeds.split(",")]
+        for seed in seeds:
+            measure(experiment, seed, arguments)
+        if arguments.mean:
+            measure_mean(experiment, seeds, arguments.out)
     if arguments.markdown is not None:
         arguments.markdown.write_text(page(arguments.out), "utf-8")
 
@@ -96,6 +102,22 @@ def measure(experiment: str, seed: int, arguments: argparse.Namespace) -> None:
     usual = {**BASE, "seed": seed, "epochs": arguments.epochs, "crop": arguments.crop.split("x")}
     settings = training_settings(experiment, usual)
     model = train(settings, make_folder(folder) / "run", device="cpu", validate_every=0)
+    look(model, folder, experiment, seed)
+
+
+def measure_mean(experiment: str, seeds: Sequence[int], out: Path) -> None:
+    """Try the mean of the weights of several seeds, unless it has been."""
+    joined = "+".join(map(str, seeds))
+    folder = out / folder_name(experiment, joined)
+    if (folder / "result.json").is_file():
+        return
+    model = average_models([Model.load(out / folder_name(experiment, seed) / "run") for seed in seeds])
+    model.save(make_folder(folder) / "run")
+    look(model, folder, experiment, joined)
+
+
+def look(model: Model, folder: Path, experiment: str, seed: int | str) -> None:
+    """Write down what a model makes of the validation frames."""
     detectors = (*DETECTORS, *(HEADS if model.network.has_outlier_head else ()), model.facts.detector)
     scorer = Scorer.build(model, list(dict.fromkeys(detectors)))
     found = on_sets(scorer)

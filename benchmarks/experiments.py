@@ -7,7 +7,7 @@ from strays.training import TrainingSettings
 __all__ = ["folder_name", "training_settings"]
 
 
-def folder_name(words: str, seed: int) -> str:
+def folder_name(words: str, seed: int | str) -> str:
     """Return what the folder of a training is called.
 
     Example:

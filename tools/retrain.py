@@ -10,15 +10,16 @@ import argparse
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ship_model import words
 
 from strays.loading import DEFAULT_MODEL, builtin_models
 from strays.training import TrainingSettings
 
-__all__ = ["here", "main", "stages"]
+__all__ = ["Stage", "commands", "here", "main", "stages"]
 
 DEEPEST = 2
 STRAYS = str(Path(sys.executable).with_name("strays"))
@@ -33,20 +34,45 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="another one than the card's")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    for name, settings in stages(DEFAULT_MODEL if arguments.model == "default" else arguments.model):
-        seed = {} if arguments.seed is None else {"seed": arguments.seed}
-        found = here(settings.model_copy(update=seed), arguments.data, arguments.out)
-        command = [*words(found), "--device", arguments.device, "--out", str(arguments.out / name)]
-        print(f"$ {shlex.join(command)}", flush=True)
-        subprocess.run([STRAYS, *command[1:]], check=True)
+    for stage in stages(DEFAULT_MODEL if arguments.model == "default" else arguments.model):
+        for command in commands(stage, arguments.data, arguments.out, arguments.seed, arguments.device):
+            print(f"$ {shlex.join(command)}", flush=True)
+            subprocess.run([STRAYS, *command[1:]], check=True)
 
 
-def stages(model: str) -> Iterator[tuple[str, TrainingSettings]]:
-    """Yield the names and settings of the built-in models that lead to one, in the order of their training."""
-    settings = TrainingSettings.model_validate(builtin_models()[model].training["settings"])
+class Stage(NamedTuple):
+    """One built-in model.
+
+    Args:
+        name: what it is called.
+        settings: of its training.
+        averaged: for each training that it is the mean of, what is different in its settings; none of a single one.
+    """
+
+    name: str
+    settings: TrainingSettings
+    averaged: Sequence[Mapping[str, object]] = ()
+
+
+def stages(model: str) -> Iterator[Stage]:
+    """Yield the built-in models that lead to one, in the order of their training."""
+    training = builtin_models()[model].training
+    settings = TrainingSettings.model_validate(training["settings"])
     if settings.init is not None:
         yield from stages(settings.init)
-    yield model, settings
+    yield Stage(model, settings, training.get("averaged", ()))
+
+
+def commands(stage: Stage, folder: Path, out: Path, seed: int | None, device: str) -> Iterator[list[str]]:
+    """Yield the commands that train a stage, word by word; with another seed, it and those that follow it."""
+    whole = out / stage.name
+    runs = [out / f"{stage.name}-{number}" for number in range(len(stage.averaged))] or [whole]
+    for number, (run, part) in enumerate(zip(runs, stage.averaged or [{}], strict=True)):
+        other = {} if seed is None else {"seed": seed + number}
+        settings = here(stage.settings.model_copy(update={**part, **other}), folder, out)
+        yield [*words(settings), "--device", device, "--out", str(run)]
+    if stage.averaged:
+        yield ["strays", "average", *map(str, runs), "--out", str(whole)]
 
 
 def here(settings: TrainingSettings, folder: Path, out: Path) -> TrainingSettings:

@@ -23,7 +23,7 @@ from strays.scoring import Scorer
 from strays.training.settings import TrainingSettings
 from strays.training.validation import closed_set_metrics
 
-__all__ = ["command", "main", "words"]
+__all__ = ["command", "main", "parts", "told", "words"]
 
 ASSETS = Path(__file__).parents[1] / "src" / "strays" / "assets" / "models"
 LARGEST = 25_000_000
@@ -88,6 +88,7 @@ def _published(dataset: str, metrics: dict[str, float], network: str, protocol: 
 def _described(facts: ModelFacts, closed: dict[str, ClosedSetResult], found: Sequence[Published]) -> ModelFacts:
     """Return the facts with all numbers, and the command that made the model."""
     settings = TrainingSettings.model_validate(facts.training["settings"])
+    averaged = parts(facts, settings)
     titles = _titles(settings)
     card = facts.card.model_copy(
         update={
@@ -95,14 +96,29 @@ def _described(facts: ModelFacts, closed: dict[str, ClosedSetResult], found: Seq
             "summary": f"An embedded model: the recipe {settings.recipe_name} on {titles}.",
             "licence": f"Weights under Apache-2.0; trained on {titles}. Real images among these are for research use.",
             "published": (*_mean_ious(facts, closed), *found),
-            "notes": f"{command(settings)} (seed {settings.seed}). {NOTE}",
+            "notes": f"{command(settings)} {told(settings, averaged)}. {NOTE}",
         }
     )
     iou = {split: dict(zip(facts.taxonomy.names, result.iou, strict=False)) for split, result in closed.items()}
     measured = {split: {**result, "iou": iou[split]} for split, result in closed.items()}
     described = {"settings": _without_paths(settings).model_dump(mode="json"), "measured": measured}
-    training = {**facts.training, **described}
+    training = {**facts.training, **described, **({"averaged": averaged} if averaged else {})}
     return facts.model_copy(update={"card": card, "training": training})
+
+
+def parts(facts: ModelFacts, settings: TrainingSettings) -> list[dict[str, object]]:
+    """Return for each training that a model is the mean of the settings in which they differ; none of a single one."""
+    found = facts.training.get("averaged", [])
+    whole = (_without_paths(settings.model_copy(update=one)).model_dump(mode="json") for one in found)
+    return [{name: settings[name] for name in one} for one, settings in zip(found, whole, strict=True)]
+
+
+def told(settings: TrainingSettings, averaged: Sequence[dict[str, object]]) -> str:
+    """Return the seed of a model, or in what the trainings differ that it is the mean of."""
+    if not averaged:
+        return f"(seed {settings.seed})"
+    differing = (" ".join(f"--{name} {value}" for name, value in one.items()) for one in averaged)
+    return f"with {', '.join(differing)}; the model is their mean (strays average)"
 
 
 def _without_paths(settings: TrainingSettings) -> TrainingSettings:

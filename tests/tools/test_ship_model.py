@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from strays.loading import load_model
 from strays.training import TrainingSettings
 
 TOOL = Path(__file__).parents[2] / "tools" / "ship_model.py"
@@ -39,3 +40,13 @@ def test_a_run_with_usual_settings_has_a_short_command(tool: dict[str, object]) 
     settings = TrainingSettings(recipe="pebal", init="default", data=("camvid=/data/camvid",), negatives=("void",))
     command = tool["command"](settings)
     assert command == "strays train pebal --init default --data camvid=CAMVID --negatives void --out RUN"
+
+
+def test_a_mean_names_what_its_trainings_differ_in(tool: dict[str, object]) -> None:
+    settings = TrainingSettings(recipe="pebal", init="default", data=("camvid=/data/camvid",), negatives=("void",))
+    facts = load_model("default").facts
+    averaged = [{"seed": 0}, {"seed": 1, "data": ["idd-lite=/data/idd"]}]
+    found = tool["parts"](facts.model_copy(update={"training": {"averaged": averaged}}), settings)
+    assert found == [{"seed": 0}, {"seed": 1, "data": ["idd-lite=IDD"]}]
+    assert tool["told"](settings, found[:1]) == "with --seed 0; the model is their mean (strays average)"
+    assert tool["told"](settings, []) == "(seed 0)"

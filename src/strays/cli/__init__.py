@@ -5,7 +5,7 @@ from typing import NoReturn, cast
 
 import typer
 
-from strays.cli import bench, data, demo, doctor, fit, listings, negatives, score, submit, train
+from strays.cli import average, bench, data, demo, doctor, fit, listings, negatives, score, submit, train
 
 __all__ = ["app", "main"]
 
@@ -44,6 +44,7 @@ app.command("score", rich_help_panel="Commands")(score.score)
 app.command("bench", rich_help_panel="Commands")(bench.bench)
 app.command("fit", rich_help_panel="Commands")(fit.fit)
 app.command("train", rich_help_panel="Commands")(train.train)
+app.command("average", rich_help_panel="Commands")(average.average)
 app.command("negatives", rich_help_panel="Commands")(negatives.negatives)
 app.command("submit", rich_help_panel="Commands")(submit.submit)
 app.add_typer(data.app, name="data", rich_help_panel="Commands")
