@@ -166,7 +166,7 @@ others. Small budget: the built-in closed-set network, trained further on crops 
 IDD-Lite, three Cityscapes frames and 60 synthetic scenes. Looked at on every second validation frame of CamVid and
 every fourth of IDD-Lite, into each of which a cut-out is pasted that training left out; and on the same frames through
 *another camera*: darker, coarser, noisier, compressed. AP / FPR95 in per cent, of the best detector in mean AP; mIoU on
-CamVid."""
+CamVid. Seeds joined by + are the mean of their weights: `--seeds 0,1 --mean`."""
 
 
 def page(out: Path) -> str:
