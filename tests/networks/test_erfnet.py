@@ -8,6 +8,7 @@ from torch.nn import functional
 from strays.networks.base import NETWORKS, UNIT
 from strays.networks.erfnet import ERFNet
 from strays.networks.weights import load_state, read_weights
+from toy_networks import lived_in
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +26,6 @@ def trained(shared):
     network = ERFNet(**ERFNet.configuration_of(state))
     load_state(network, ERFNet.renamed(state), str(path))
     return network.eval()
-
-
-def _with_lived_in_batch_norms(network):
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.2, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-    return network.double().eval()
 
 
 def _folded(state):
@@ -123,7 +114,7 @@ def test_every_batch_norm_has_its_epsilon(network):
 
 def test_folding_the_batch_norms_changes_nothing():
     torch.manual_seed(1)
-    whole = _with_lived_in_batch_norms(ERFNet(classes=6))
+    whole = lived_in(ERFNet(classes=6))
     state = _folded(whole.state_dict())
     assert ERFNet.configuration_of(state) == {"classes": 6, "folded": True}
     folded = ERFNet(classes=6, folded=True).double().eval()

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from strays.networks.encoders.wide_resnet import WIDER_RESNET_38, WideResNet, WideStage
+from toy_networks import lived_in
 
 SPECIFIED = {
     "mod2": (3, (128, 128), 1, 1, 0.0),
@@ -36,14 +37,7 @@ def full() -> WideResNet:
 @pytest.fixture
 def thin() -> WideResNet:
     torch.manual_seed(0)
-    network = WideResNet(THIN).double().eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-    return network
+    return lived_in(WideResNet(THIN))
 
 
 def image(height: int, width: int) -> Tensor:
