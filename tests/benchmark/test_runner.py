@@ -168,6 +168,7 @@ def test_the_protocol_is_complete(bench, street, tiny) -> None:
         "fit": None,
         "protocol": "default",
         "ranking": "scores",
+        "instances": False,
         "classes": False,
         "size": [40, 60],
         "network_size": [20, 30],
