@@ -64,7 +64,7 @@ def main() -> None:
 def misses(scenes: Sequence[Scene], found: Sequence[ScoreMap], threshold: float) -> list[Mistake]:
     """Return the anomalies, weighted by how many of their pixels are below the threshold."""
     return [
-        Mistake(number, one.box, float(one.area - (seen.score >= threshold)[slices(one.box)][one.mask].sum()))
+        Mistake(number, one.box, float(one.area - (seen.score >= threshold)[one.box.window][one.mask].sum()))
         for number, (scene, seen) in enumerate(zip(scenes, found, strict=True))
         for one in find_segments((scene.mask == ANOMALY).astype(np.float32), 0.5)
     ]
@@ -76,7 +76,7 @@ def false_alarms(scenes: Sequence[Scene], found: Sequence[ScoreMap], threshold: 
         Mistake(number, one.box, one.area * (one.mean - threshold))
         for number, (scene, seen) in enumerate(zip(scenes, found, strict=True))
         for one in find_segments(seen.score, threshold)
-        if not (scene.mask == ANOMALY)[slices(one.box)][one.mask].any()
+        if not (scene.mask == ANOMALY)[one.box.window][one.mask].any()
     ]
 
 
@@ -85,11 +85,6 @@ def worst(mistakes: Sequence[Mistake]) -> list[Mistake]:
     ordered = sorted(mistakes, key=lambda one: one.weight, reverse=True)
     by_scene = {one.scene: one for one in reversed(ordered)}
     return sorted(by_scene.values(), key=lambda one: one.weight, reverse=True)[:COLUMNS]
-
-
-def slices(box: Box) -> tuple[slice, slice]:
-    """Return rows and columns of a box."""
-    return slice(box.top, box.bottom), slice(box.left, box.right)
 
 
 def drawn(mistake: Mistake, scene: Scene, seen: ScoreMap, scale: ColourScale, threshold: float) -> Image.Image:

@@ -22,6 +22,11 @@ class Box(NamedTuple):
     right: int
     bottom: int
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Its rows and columns, to index a map with."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
 
 @dataclass(frozen=True, eq=False)
 class Segment:
@@ -42,11 +47,6 @@ class Segment:
     mean: float
     centroid: tuple[float, float]
     mask: NDArray[np.bool_]
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Where its mask lies in the score map: rows and columns."""
-        return slice(self.box.top, self.box.bottom), slice(self.box.left, self.box.right)
 
     def as_dict(self) -> dict[str, object]:
         """Return everything but the mask, ready for JSON."""

@@ -14,7 +14,7 @@ from PIL import Image
 from strays.drawing import ColourScale
 from strays.errors import InputError
 from strays.metrics import PixelHistogram, PixelMetrics
-from strays.report import Panel, Report, ReportRow, Skipped, Unknown, render_report, write_report
+from strays.report import NotMeasured, Panel, Report, ReportRow, Skipped, render_report, write_report
 from strays.report.plots import curve_points, draw_histogram
 from strays.report.tables import make_protocol, make_table
 
@@ -108,7 +108,7 @@ def whole():
         (model, detector, dataset) for dataset in ("road", "obstacle") for model in "ab" for detector in ("x", "y")
     ]
     rows = [full_row(seed, model=m, detector=d, dataset=s) for seed, (m, d, s) in enumerate(names)]
-    lost = {"skipped": [Skipped("road", "12.jpg", "truncated")], "unmeasured": [Unknown("a", "road", "no labels")]}
+    lost = {"skipped": [Skipped("road", "12.jpg", "truncated")], "unmeasured": [NotMeasured("a", "road", "no labels")]}
     return render_report(report(*rows, **lost, weights={"a": "9f" * 32}))
 
 
@@ -154,7 +154,7 @@ class TestSelfContained:
         panels = (panel(name=EVIL, caption=EVIL, metrics={EVIL: 0.5}),)
         evil = dataclasses.replace(evil, panels=panels, metrics={**evil.metrics, EVIL: 0.5})
         other = {"title": EVIL, "command": EVIL, "versions": {EVIL: EVIL}, "weights": {EVIL: EVIL}}
-        lost = {"skipped": [Skipped(EVIL, EVIL, EVIL)], "unmeasured": [Unknown(EVIL, EVIL, EVIL)]}
+        lost = {"skipped": [Skipped(EVIL, EVIL, EVIL)], "unmeasured": [NotMeasured(EVIL, EVIL, EVIL)]}
         html = render_report(report(evil, **lost, **other))
         page = Page(html)
         harmless = Page(render_report(report(full_row(), skipped=[Skipped("a", "b", "c")], weights={"a": "b"})))

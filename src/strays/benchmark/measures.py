@@ -178,6 +178,6 @@ class OfInstances(Measure[InstanceMetrics]):
         regions = find_segments(scores, self.threshold, min_area=self.accumulator.min_truth)
         numbers = np.zeros(scores.shape, np.int32)
         for number, region in enumerate(regions, start=1):
-            numbers[region.window][region.mask] = number
+            numbers[region.box.window][region.mask] = number
         sureness = np.array([region.mean for region in regions], np.float64)
         self.accumulator.update(numbers, sureness, sight.instances, sight.mask == IGNORE)

@@ -1,6 +1,6 @@
 """Whether a detector tells pasted anomalies from pasted things of its own classes, or only finds what was pasted."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -65,22 +65,20 @@ def control_frames(folder: Path) -> Iterator[ControlFrame]:
         yield ControlFrame(scene, read_map(folder / CONTROLS / f"{scene.name}.png") == 1)
 
 
-def compare_controls(
-    frames: Iterable[ControlFrame], score: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-) -> ControlResult:
+def compare_controls(scored: Iterable[tuple[ControlFrame, NDArray[np.float32]]]) -> ControlResult:
     """Return how anomalous a detector finds pasted anomalies and pasted things of the inlier classes.
 
     Args:
-        frames: of which some hold anomalies and some hold controls.
-        score: image (H, W, 3) -> score (H, W), larger = more anomalous.
+        scored: frames, of which some hold anomalies and some hold controls, each with the detector's scores (H, W) of
+            its image, larger = more anomalous.
 
     Raises:
         InputError: if no frame holds anomalies, or none holds controls.
     """
     pixels = PixelMetrics()
     means: dict[str, list[float]] = {"anomaly": [], "control": [], "elsewhere": []}
-    for frame in frames:
-        mask, values = _mask(frame), score(frame.scene.image)
+    for frame, values in scored:
+        mask = _mask(frame)
         kinds = {"anomaly": mask == ANOMALY, "control": frame.controls & (mask == 0)}
         kinds["elsewhere"] = (mask == 0) & ~frame.controls
         for kind, where in kinds.items():

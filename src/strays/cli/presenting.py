@@ -16,7 +16,7 @@ from strays.benchmark.runner import WorstFrame
 from strays.cli.progress import say, show
 from strays.drawing import ColourScale
 from strays.errors import InputError
-from strays.report import Panel, Report, ReportRow, Skipped, Unknown, write_report
+from strays.report import NotMeasured, Panel, Report, ReportRow, Skipped, write_report
 
 __all__ = ["Measured", "present"]
 
@@ -87,7 +87,7 @@ def _report(title: str, measured: Measured) -> Report:
         versions=library_versions(),
         command=shlex.join(["strays", *sys.argv[1:]]),
         skipped=[Skipped(one.dataset, one.name, one.reason) for one in measured.unreadable],
-        unmeasured=[Unknown(one.model, one.dataset, one.reason) for one in measured.unmeasured],
+        unmeasured=[NotMeasured(one.model, one.dataset, one.reason) for one in measured.unmeasured],
         weights=measured.weights,
     )
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -11,9 +12,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
-    TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column, Table
 from rich.text import Text
@@ -60,6 +59,19 @@ class _Speed(ProgressColumn):
         return Text(text, style="progress.data.speed")
 
 
+class _Left(ProgressColumn):
+    """How long it will still take, where that can be said."""
+
+    max_refresh = 0.5
+    """Seconds between two estimates, so that they can be read."""
+
+    def render(self, task: Task) -> Text:
+        """Return the hours, minutes and seconds that are left."""
+        seconds = None if task.finished else task.time_remaining
+        text = "" if seconds is None else f"{timedelta(seconds=int(seconds))} left"
+        return Text(text, style="progress.remaining")
+
+
 def _whole() -> Column:
     """Return a column that is never broken into lines: a bar of two lines cannot be drawn in place."""
     return Column(no_wrap=True)
@@ -74,8 +86,7 @@ def bar(unit: str = "image", quiet: bool = False) -> Iterator[Progress]:
         MofNCompleteColumn(table_column=_whole()),
         _Speed(unit),
         TimeElapsedColumn(_whole()),
-        TextColumn("left", table_column=_whole()),
-        TimeRemainingColumn(table_column=_whole()),
+        _Left(_whole()),
     )
     with Progress(*columns, console=console, disable=quiet) as progress:
         yield progress

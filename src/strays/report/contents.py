@@ -13,7 +13,7 @@ from strays.drawing import ColourScale
 from strays.metrics import Curve, PixelHistogram
 from strays.scene import resize_image, resize_map
 
-__all__ = ["PANEL_WIDTH", "Panel", "Report", "ReportRow", "Skipped", "Unknown"]
+__all__ = ["PANEL_WIDTH", "NotMeasured", "Panel", "Report", "ReportRow", "Skipped"]
 
 PANEL_WIDTH = 640
 
@@ -106,7 +106,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class NotMeasured:
     """Something of a model on a data set that could not be measured, and why."""
 
     model: str
@@ -135,5 +135,5 @@ class Report:
     versions: Mapping[str, str]
     command: str
     skipped: Sequence[Skipped] = ()
-    unmeasured: Sequence[Unknown] = ()
+    unmeasured: Sequence[NotMeasured] = ()
     weights: Mapping[str, str] = field(default_factory=dict)

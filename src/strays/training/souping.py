@@ -17,8 +17,8 @@ def average_models(models: Sequence[Model]) -> Model:
     """Return the model whose weights and statistics are the mean of those of several trainings from one start.
 
     Networks that were trained further from the same weights, with other seeds or settings, lie in one basin: their mean
-    generalises better than each of them, at the cost of a single one. ``training["averaged"]`` of the facts holds for
-    each the settings in which they differ, ``training["settings"]`` those of the first.
+    often generalises better than each of them, at the cost of a single one. ``training["averaged"]`` of the facts holds
+    for each the settings in which they differ, ``training["settings"]`` those of the first.
 
     Reference:
         Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
