@@ -105,7 +105,9 @@ class Benchmark:
         """
         if not scenes.has_masks:
             raise InputError(
-                f"{scenes.name} has no anomaly masks, so nothing can be measured: name a set that has them"
+                f"{scenes.name} has no anomaly masks, so nothing can be measured: name a set that has them, put masks "
+                "of 0 and 1 (255 counts nowhere) into labels_masks beside images, or say anomaly-instances=PATH for a "
+                "COCO file of anomalies"
             )
         self._tally("pixels", scenes, self._first_look(scenes).measures()).check()
 
