@@ -22,6 +22,7 @@ __all__ = [
     "LabelSpace",
     "Taxonomy",
     "load_taxonomy",
+    "named_classes",
     "translation",
 ]
 
@@ -184,6 +185,17 @@ def translation(source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8]:
         if len(members) == 1:
             table[index] = members[0]
     return table
+
+
+def named_classes(table: NDArray[np.uint8]) -> frozenset[int]:
+    """Return the classes that a translation leads to: those that its source can name.
+
+    Example:
+        >>> named = named_classes(translation(CAMVID, CITYSCAPES))
+        >>> [CITYSCAPES.names[one] for one in range(19) if one not in named][:4]
+        ['wall', 'traffic light', 'terrain', 'truck']
+    """
+    return frozenset(table[table != IGNORE].tolist())
 
 
 def _members(source: Taxonomy, target: Taxonomy) -> list[tuple[int, ...]]:

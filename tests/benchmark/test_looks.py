@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, roc_curve
+from sklearn.metrics import average_precision_score, jaccard_score, roc_curve
 
 from strays.benchmark import Benchmark, Protocol
 from strays.benchmark.looks import halves_of
@@ -121,6 +121,33 @@ def test_a_set_without_labels_is_measured_all_the_same(scorer, scenes, tmp_path)
     assert "AP" in metrics
     assert "mIoU" not in metrics
     assert [one.reason for one in bench.unmeasured] == ["no metrics of classes: no labels that the model knows"]
+
+
+class Renamed(Rendered):
+    """Scenes whose labels have a name of their own for the road."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        names = {"road": "tarmac"}
+        classes = [one.model_copy(update={"name": names.get(one.name, one.name)}) for one in self.taxonomy.classes]
+        self.taxonomy = self.taxonomy.model_copy(update={"name": "tarmac", "classes": tuple(classes)})
+
+
+def test_a_class_that_the_labels_cannot_name_is_not_averaged(scorer, scenes, tmp_path) -> None:
+    renamed = Renamed(SyntheticScenes(2, seed=0), scenes.card)
+    metrics = Benchmark(scorer, Protocol.named(size=SIZE, classes=True), tmp_path).run(renamed)[0].row.metrics
+    road = scorer.model.taxonomy.names.index("road")
+    true, given = [], []
+    for scene in renamed:
+        small = scene.resized(SIZE)
+        known = (small.mask == 0) & (small.labels != 255) & (small.labels != road)
+        true.append(small.labels[known])
+        given.append(scorer(small.image).labels[known])
+    true, given = np.concatenate(true), np.concatenate(given)
+    assert road in given
+    occurring = sorted({*np.unique(true), *np.unique(given)} - {road})
+    expected = jaccard_score(true, given, labels=occurring, average="macro", zero_division=0)
+    assert metrics["mIoU"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_smiyc_bins(scorer, scenes, seen, tmp_path) -> None:

@@ -36,6 +36,17 @@ def test_equals_scikit_learn(maps):
     json.dumps([result, result.iou], allow_nan=False)
 
 
+def test_classes_that_the_labels_cannot_name_have_no_iou(maps):
+    predicted, labels = maps
+    known = labels != 255
+    matrix = ConfusionMatrix(6).update(predicted, labels)
+    result = matrix.compute(named={0, 1, 2, 4})
+    assert result.iou[3] is None  # predicted, and still wrong for the classes of those pixels
+    expected = jaccard_score(labels[known], predicted[known], labels=[0, 1, 2, 4], average="macro")
+    assert result["mIoU"] == pytest.approx(expected, abs=1e-12)
+    assert result["accuracy"] == matrix.compute()["accuracy"]
+
+
 def test_merging_and_storing_equal_one_pass(maps):
     predicted, labels = maps
     whole, merged = ConfusionMatrix(6).update(predicted, labels), ConfusionMatrix(6)

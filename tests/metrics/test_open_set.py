@@ -110,6 +110,19 @@ def test_equals_scikit_learn():
     assert result.closed_iou[: K - 1] == pytest.approx(expected, abs=1e-12)
 
 
+def test_classes_that_the_labels_cannot_name_have_no_iou():
+    confusion, named = counted(FRAMES, 0.5), {0, 2}
+    whole, result = confusion.compute(), confusion.compute(named)
+    for name in ("iou", "closed_iou"):
+        kept = [one if label in named else None for label, one in enumerate(getattr(whole, name))]
+        assert list(getattr(result, name)) == kept
+    assert result["open_mIoU"] == pytest.approx((whole.iou[0] + whole.iou[2]) / 2, abs=1e-12)
+    assert result["closed_mIoU"] == pytest.approx((whole.closed_iou[0] + whole.closed_iou[2]) / 2, abs=1e-12)
+    unchanged = ("anomaly_IoU", "anomalies_found", "inliers_refused", "pixels_known")
+    assert [result[name] for name in unchanged] == [whole[name] for name in unchanged]
+    assert open_set_over_halves({"a": confusion, "b": confusion}, named)["open_mIoU"] == result["open_mIoU"]
+
+
 def test_closed_is_the_confusion_matrix_of_the_known_pixels():
     plain = ConfusionMatrix(K)
     for predicted, _, labels, mask in FRAMES:

@@ -1,6 +1,6 @@
 """The two looks of a benchmark at a data set: at scores as they are, then at thresholds of the whole set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self
@@ -157,8 +157,8 @@ class SecondLook:
         found = self.instances[detector].accumulator.compute()
         return {f"instance {name}": found[name] for name in _INSTANCES}
 
-    def class_metrics(self, detector: str) -> dict[str, float]:
-        """Return closed and open mIoU.
+    def class_metrics(self, detector: str, named: Collection[int]) -> dict[str, float]:
+        """Return closed and open mIoU over the classes that the labels can name.
 
         Raises:
             InputError: if there is no known pixel.
@@ -166,7 +166,7 @@ class SecondLook:
         if detector not in self.confusions:
             return {}
         halves = {half: one.accumulator for half, one in self.confusions[detector].items()}
-        found = open_set_over_halves(halves)
+        found = open_set_over_halves(halves, named)
         return {name: found[key] for key, name in _OPEN.items()}
 
 

@@ -27,7 +27,7 @@ from strays.networks.digest import state_sha256
 from strays.scene import Scene
 from strays.scoring import Scorer
 from strays.scoring.continuing import file_stamp
-from strays.taxonomy import IGNORE, translation
+from strays.taxonomy import IGNORE, named_classes, translation
 
 __all__ = ["Benchmark", "Outcome", "WorstFrame"]
 
@@ -237,12 +237,14 @@ class Benchmark:
             told = "no metrics of instances: its anomalies are not told apart, as those of anomaly-instances are"
             self.unmeasured.append(self.failed(scenes, told))
         second = self._second_look(scenes, first, results, advance)
+        table = self._labels_of(scenes)
+        named = frozenset[int]() if table is None else named_classes(table)
         return {
             name: {
                 **self._noted(scenes, "failure detection", partial(first.class_metrics, name)),
                 **self._noted(scenes, "component metrics", partial(second.component_metrics, name)),
                 **self._noted(scenes, "metrics of instances", partial(second.instance_metrics, name)),
-                **self._noted(scenes, "open-set metrics", partial(second.class_metrics, name)),
+                **self._noted(scenes, "open-set metrics", partial(second.class_metrics, name, named)),
             }
             for name in self.names
         }

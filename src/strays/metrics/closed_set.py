@@ -1,15 +1,20 @@
 """Closed-set quality of a segmentation network: a mergeable confusion matrix, mIoU and accuracy."""
 
+from collections.abc import Collection, Sequence
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from strays.errors import InputError
 from strays.metrics.arrays import Integers, State, as_integers, check_classes, check_metric, check_shapes
 from strays.taxonomy import IGNORE
 
-__all__ = ["ClosedSetResult", "ConfusionMatrix"]
+__all__ = ["ClassIoU", "ClosedSetResult", "ConfusionMatrix", "class_iou", "mean_iou"]
+
+ClassIoU = tuple[float | None, ...]
+"""One entry per class, None for one that has no IoU."""
 
 
 class ClosedSetResult(dict[str, float]):
@@ -17,10 +22,11 @@ class ClosedSetResult(dict[str, float]):
 
     Args:
         values: the metrics by name, fractions in [0, 1].
-        iou: one entry per class, None for a class that occurs neither in the labels nor in the predictions.
+        iou: one entry per class, None for a class that occurs neither in the labels nor in the predictions, or that
+            the labels cannot name.
     """
 
-    def __init__(self, values: dict[str, float], iou: tuple[float | None, ...]) -> None:
+    def __init__(self, values: dict[str, float], iou: ClassIoU) -> None:
         super().__init__(values)
         self.iou = iou
 
@@ -85,8 +91,12 @@ class ConfusionMatrix:
         self.counts += other.counts
         return self
 
-    def compute(self) -> ClosedSetResult:
+    def compute(self, named: Collection[int] | None = None) -> ClosedSetResult:
         """Return mIoU, accuracy and the IoU of each class.
+
+        Args:
+            named: the classes that the labels can name, where they come from a data set that does not know all of them;
+                the others have no IoU. A pixel that is given one of these is still wrong for its own class.
 
         Raises:
             InputError: if no labelled pixel has come yet.
@@ -94,11 +104,8 @@ class ConfusionMatrix:
         pixels, right = int(self.counts.sum()), np.diag(self.counts)
         if not pixels:
             raise InputError(f"mIoU needs labelled pixels, got none: all labels so far are {IGNORE} (ignore)")
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - right
-        pairs = zip(right.tolist(), union.tolist(), strict=True)
-        iou = tuple(hit / size if size else None for hit, size in pairs)
-        present = [value for value in iou if value is not None]
-        values = {"mIoU": sum(present) / len(present), "accuracy": int(right.sum()) / pixels, "pixels": pixels}
+        iou = class_iou(self.counts, named)
+        values = {"mIoU": mean_iou(iou), "accuracy": int(right.sum()) / pixels, "pixels": pixels}
         return ClosedSetResult(values, iou)
 
     def state(self) -> State:
@@ -116,3 +123,22 @@ class ConfusionMatrix:
         matrix = cls(len(state["counts"]))
         matrix.counts += state["counts"].astype(np.int64)
         return matrix
+
+
+def class_iou(counts: NDArray[np.int64], named: Collection[int] | None = None) -> ClassIoU:
+    """Return TP / (TP + FP + FN) of each class that occurs and that the labels can name.
+
+    Args:
+        counts: (K, K), a row per true class, a column per predicted one.
+        named: the classes that the labels can name; by default all.
+    """
+    right = np.diag(counts)
+    union = counts.sum(axis=0) + counts.sum(axis=1) - right
+    pairs = enumerate(zip(right.tolist(), union.tolist(), strict=True))
+    return tuple(hit / size if size and (named is None or one in named) else None for one, (hit, size) in pairs)
+
+
+def mean_iou(iou: Sequence[float | None]) -> float:
+    """Return the mean over the classes that have an IoU."""
+    present = [value for value in iou if value is not None]
+    return sum(present) / len(present)

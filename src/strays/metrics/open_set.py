@@ -1,6 +1,6 @@
 """Open-set quality: mIoU of a network that refuses pixels above a threshold, and where that threshold comes from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from math import fsum
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from strays.metrics.arrays import (
     check_shapes,
     read_pixels,
 )
+from strays.metrics.closed_set import ClassIoU, class_iou, mean_iou
 from strays.metrics.curves import Ranking
 from strays.metrics.keys import key_floor
 from strays.metrics.pixel import PixelMetrics
@@ -41,16 +42,13 @@ __all__ = [
     "open_set_threshold",
 ]
 
-ClassIoU = tuple[float | None, ...]
-"""One entry per class, None for a class that occurs neither in the labels nor in the predictions."""
-
 
 class OpenSetResult(dict[str, float]):
     """Open-set metrics by name, fractions in [0, 1] and pixel counts, with the IoU of each class as attributes.
 
     Args:
         values: the metrics by name.
-        iou: the open IoU of each class, None for one that occurs neither in the labels nor in the predictions.
+        iou: the open IoU of each class, None as in a ``ClosedSetResult``.
         closed_iou: the closed IoU of each class, likewise.
         halves: by name what each half gave alone, where the result is one of ``open_set_over_halves``.
     """
@@ -177,13 +175,16 @@ class OpenSetConfusion:
         self.ignored += other.ignored
         return self
 
-    def compute(self) -> OpenSetResult:
+    def compute(self, named: Collection[int] | None = None) -> OpenSetResult:
         """Return the metrics of all images so far.
+
+        Args:
+            named: the classes that the labels can name, as for ``ConfusionMatrix``; by default all.
 
         Raises:
             InputError: if no known pixel has come yet.
         """
-        result = _result(self.counts)
+        result = _result(self.counts, named)
         result |= {"threshold": self.threshold} | _sizes(self)
         return result
 
@@ -351,7 +352,7 @@ def crossed_thresholds(halves: Mapping[str, OpenSetThreshold]) -> dict[str, floa
     return {name: _estimated_without(name, halves) for name in halves}
 
 
-def open_set_over_halves(halves: Mapping[str, OpenSetConfusion]) -> OpenSetResult:
+def open_set_over_halves(halves: Mapping[str, OpenSetConfusion], named: Collection[int] | None = None) -> OpenSetResult:
     """Return the open-set metrics of a data set in two halves, each at the threshold of the other.
 
     DenseHybrid (Grcić et al., ECCV 2022) reports StreetHazards so, the halves being the towns ``t5`` and ``t6``. No map
@@ -366,6 +367,7 @@ def open_set_over_halves(halves: Mapping[str, OpenSetConfusion]) -> OpenSetResul
 
     Args:
         halves: by name; there may be more than two.
+        named: the classes that the labels can name, as for ``ConfusionMatrix``; by default all.
 
     Raises:
         InputError: if there is none, their numbers of classes differ, or one has no known pixel.
@@ -386,9 +388,9 @@ def open_set_over_halves(halves: Mapping[str, OpenSetConfusion]) -> OpenSetResul
     classes = {half.classes for half in halves.values()}
     if len(classes) != 1:
         raise InputError(f"expected halves of one number of classes, got {sorted(classes)}: count all with the same")
-    results = {name: _computed(name, half) for name, half in halves.items()}
+    results = {name: _computed(name, half, named) for name, half in halves.items()}
     parts = tuple(halves.values())
-    pooled = _result(np.sum([part.counts for part in parts], axis=0))
+    pooled = _result(np.sum([part.counts for part in parts], axis=0), named)
     total = fsum(result["images"] * result["open_mIoU"] for result in results.values())
     mean = total / sum(part.images for part in parts)
     values = pooled | {"open_mIoU": mean, "gap": pooled["closed_mIoU"] - mean} | _sizes(*parts)
@@ -456,26 +458,16 @@ def _integers(values: Tensor | Integers, what: str, shape: tuple[int, ...]) -> I
     return array.reshape(-1)
 
 
-def _iou(matrix: NDArray[np.int64]) -> ClassIoU:
-    right = np.diag(matrix)
-    union = matrix.sum(axis=0) + matrix.sum(axis=1) - right
-    return tuple(hit / size if size else None for hit, size in zip(right.tolist(), union.tolist(), strict=True))
-
-
-def _mean(iou: Sequence[float | None]) -> float:
-    present = [value for value in iou if value is not None]
-    return sum(present) / len(present)
-
-
-def _result(counts: NDArray[np.int64]) -> OpenSetResult:
+def _result(counts: NDArray[np.int64], named: Collection[int] | None) -> OpenSetResult:
     """Return all metrics that follow from the counts (K + 1, K, 2)."""
     known = counts[:-1]
     if not known.any():
         raise InputError("open-set mIoU needs known pixels, got none so far: mask 0 and the label of a class together")
     kept, refused = counts[..., 0], counts[..., 1].sum(axis=1)
-    *iou, anomaly_iou = _iou(np.c_[kept, refused])
-    closed_iou = _iou(known.sum(axis=2))
-    values = {"open_mIoU": _mean(iou), "closed_mIoU": _mean(closed_iou)}
+    anomaly = len(known)
+    *iou, anomaly_iou = class_iou(np.c_[kept, refused], None if named is None else {*named, anomaly})
+    closed_iou = class_iou(known.sum(axis=2), named)
+    values = {"open_mIoU": mean_iou(iou), "closed_mIoU": mean_iou(closed_iou)}
     values["gap"] = values["closed_mIoU"] - values["open_mIoU"]
     if (anomalies := int(counts[-1].sum())) and anomaly_iou is not None:
         values |= {"anomaly_IoU": anomaly_iou, "anomalies_found": int(refused[-1]) / anomalies}
@@ -492,8 +484,8 @@ def _sizes(*parts: OpenSetConfusion) -> dict[str, int]:
     }
 
 
-def _computed(name: str, half: OpenSetConfusion) -> OpenSetResult:
+def _computed(name: str, half: OpenSetConfusion, named: Collection[int] | None) -> OpenSetResult:
     try:
-        return half.compute()
+        return half.compute(named)
     except InputError as error:
         raise InputError(f"half {name}: {error}") from error

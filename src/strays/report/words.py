@@ -61,7 +61,8 @@ KNOWN = {
         _known(
             "mIoU",
             "mean intersection over union",
-            "How well the ordinary classes are segmented: overlap of prediction and truth, averaged over classes.",
+            "How well the ordinary classes are segmented: overlap of prediction and truth, averaged over the "
+            "classes that occur and that the labels of the data set can name.",
         ),
         _known(
             "open mIoU",

@@ -14,7 +14,7 @@ from strays.metrics import ClosedSetResult, ConfusionMatrix, PixelMetrics
 from strays.networks.base import SegmentationNetwork
 from strays.scene import Scene
 from strays.scoring import as_tensor
-from strays.taxonomy import Taxonomy
+from strays.taxonomy import Taxonomy, named_classes
 
 __all__ = ["Validation", "anomaly_metrics", "closed_set_metrics"]
 
@@ -54,7 +54,8 @@ def closed_set_metrics(
         scenes: what it is tried on.
         taxonomy: its classes; the void channel, where there is one, is no prediction.
         device: where the network computes.
-        labels: (256,) uint8, the network's label of each label of the scenes; the same by default.
+        labels: (256,) uint8, the network's label of each label of the scenes; the same by default. Classes that it
+            never leads to have no IoU.
     """
     training = network.training
     network.eval()
@@ -66,7 +67,7 @@ def closed_set_metrics(
         if scene.labels is not None:
             matrix.update(predicted.cpu(), scene.labels if labels is None else labels[scene.labels])
     network.train(training)
-    return matrix.compute()
+    return matrix.compute(None if labels is None else named_classes(labels))
 
 
 def anomaly_metrics(
