@@ -10,12 +10,13 @@ from torch import nn
 from torch.optim import AdamW
 
 from strays.errors import InputError
-from strays.training.checkpoints import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
+from strays.training.checkpoints import CHECKPOINT, Circumstances, Progress, load_checkpoint, save_checkpoint
 from strays.training.schedules import Schedule
 from strays.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(data=("camvid=somewhere",), epochs=3, crop=(32, 64))
 SCHEDULE = Schedule(SETTINGS, 10)
+FOUND = Circumstances(scenes="1 (a)", negatives="12, 8", device="cpu", precision="bfloat16")
 
 
 def trained(steps: int, seed: int = 0, step: int = 0) -> Progress:
@@ -42,16 +43,16 @@ def same(one: object, other: object) -> bool:
 def test_without_a_checkpoint_a_run_starts_at_step_0(tmp_path: Path) -> None:
     run = trained(1)
     before = {key: one.clone() for key, one in run.learner.state_dict().items()}
-    load_checkpoint(tmp_path, SETTINGS, run)
+    load_checkpoint(tmp_path, SETTINGS, FOUND, run)
     assert run.step == 0
     assert same(run.learner.state_dict(), before)
 
 
 def test_network_and_optimizer_come_back_bit_for_bit(tmp_path: Path) -> None:
     run, other = trained(3, step=17), trained(0, seed=1)
-    save_checkpoint(tmp_path, SETTINGS, run)
+    save_checkpoint(tmp_path, SETTINGS, FOUND, run)
     assert not same(other.learner.state_dict(), run.learner.state_dict())
-    load_checkpoint(tmp_path, SETTINGS, other)
+    load_checkpoint(tmp_path, SETTINGS, FOUND, other)
     assert other.step == 17
     assert same(other.learner.state_dict(), run.learner.state_dict())
     assert same(other.optimizer.state_dict(), run.optimizer.state_dict())
@@ -59,11 +60,11 @@ def test_network_and_optimizer_come_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
     for step in (1, 2):
-        save_checkpoint(tmp_path, SETTINGS, trained(1, step=step))
+        save_checkpoint(tmp_path, SETTINGS, FOUND, trained(1, step=step))
     assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
     (tmp_path / f".{CHECKPOINT}.4711.part").touch()
     run = trained(0)
-    load_checkpoint(tmp_path, SETTINGS, run)
+    load_checkpoint(tmp_path, SETTINGS, FOUND, run)
     assert run.step == 2
     assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
 
@@ -78,10 +79,36 @@ def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_else(tmp_path: 
     ],
 )
 def test_other_settings_are_named(tmp_path: Path, changes: dict[str, object], told: str) -> None:
-    save_checkpoint(tmp_path, SETTINGS, trained(1))
+    save_checkpoint(tmp_path, SETTINGS, FOUND, trained(1))
     other = TrainingSettings.model_validate(SETTINGS.model_dump() | changes)
     with pytest.raises(InputError, match=f"holds a run with other settings .*{told}.*choose another --out"):
-        load_checkpoint(tmp_path, other, trained(0))
+        load_checkpoint(tmp_path, other, FOUND, trained(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"scenes": "2 (b)"}, r"\(scenes was 1 \(a\), is 2 \(b\)\)"),
+        ({"negatives": "", "device": "cuda"}, r"\(negatives was 12, 8, is \)"),
+    ],
+)
+def test_a_run_does_not_go_on_from_other_data(tmp_path: Path, changes: dict[str, str], told: str) -> None:
+    save_checkpoint(tmp_path, SETTINGS, FOUND, trained(1, step=3))
+    run = trained(0)
+    with pytest.raises(
+        InputError, match=f"holds a run from other data {told}: bring them back, or choose"
+    ):
+        load_checkpoint(tmp_path, SETTINGS, replace(FOUND, **changes), run)
+    assert run.step == 0
+
+
+def test_a_run_goes_on_elsewhere_and_says_so(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, SETTINGS, FOUND, trained(1, step=3))
+    run = trained(0)
+    told = load_checkpoint(tmp_path, SETTINGS, replace(FOUND, device="cuda", processes=2), run)
+    assert told == ["device was cpu, is cuda", "processes was 1, is 2"]
+    assert run.step == 3
+    assert load_checkpoint(tmp_path, SETTINGS, FOUND, trained(0)) == []
 
 
 def test_every_setting_is_compared() -> None:
@@ -104,10 +131,10 @@ def damaged(folder: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "pickle", "other version", "something else"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, how: str) -> None:
-    save_checkpoint(tmp_path, SETTINGS, trained(1))
+    save_checkpoint(tmp_path, SETTINGS, FOUND, trained(1))
     damaged(tmp_path, how)
     with pytest.raises(InputError, match=f"{CHECKPOINT} is damaged or was written by another version of strays"):
-        load_checkpoint(tmp_path, SETTINGS, trained(0))
+        load_checkpoint(tmp_path, SETTINGS, FOUND, trained(0))
 
 
 def test_the_schedule_comes_back(tmp_path: Path) -> None:
@@ -115,8 +142,8 @@ def test_the_schedule_comes_back(tmp_path: Path) -> None:
     schedule, other = Schedule(plateau, 10), Schedule(plateau, 10)
     for quality in (0.5, *[0.4] * 8):
         schedule.validated(quality)
-    save_checkpoint(tmp_path, plateau, replace(trained(1), schedule=schedule))
-    load_checkpoint(tmp_path, plateau, replace(trained(1), schedule=other))
+    save_checkpoint(tmp_path, plateau, FOUND, replace(trained(1), schedule=schedule))
+    load_checkpoint(tmp_path, plateau, FOUND, replace(trained(1), schedule=other))
     assert other.state() == schedule.state() == {"best": 0.5, "worse": 2, "drops": 1}
 
 
@@ -131,13 +158,13 @@ class Calibrated(nn.Module):
 def test_what_a_recipe_has_learnt_comes_back(tmp_path: Path) -> None:
     learner, fresh = Calibrated(), Calibrated()
     learner.margin = torch.tensor(-7.5)
-    save_checkpoint(tmp_path, SETTINGS, replace(trained(1), learner=learner))
-    load_checkpoint(tmp_path, SETTINGS, replace(trained(1), learner=fresh))
+    save_checkpoint(tmp_path, SETTINGS, FOUND, replace(trained(1), learner=learner))
+    load_checkpoint(tmp_path, SETTINGS, FOUND, replace(trained(1), learner=fresh))
     assert fresh.margin == -7.5
 
 
 def test_a_full_disk_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_checkpoint(tmp_path, SETTINGS, trained(1))
+    save_checkpoint(tmp_path, SETTINGS, FOUND, trained(1))
     before = (tmp_path / CHECKPOINT).read_bytes()
 
     def full(*_: object) -> None:
@@ -145,6 +172,6 @@ def test_a_full_disk_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InputError, match=r"no space left for .*: free some, then start the same again"):
-        save_checkpoint(tmp_path, SETTINGS, trained(1))
+        save_checkpoint(tmp_path, SETTINGS, FOUND, trained(1))
     assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
     assert (tmp_path / CHECKPOINT).read_bytes() == before

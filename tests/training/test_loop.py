@@ -188,6 +188,18 @@ def test_other_settings_do_not_get_into_the_folder(run: Run, settings: Change) -
     assert (run.out / CHECKPOINT).read_bytes() == before
 
 
+def test_a_run_does_not_go_on_from_other_scenes(camvid: Path, settings: Change, tmp_path: Path) -> None:
+    shutil.copytree(camvid, tmp_path / "data")
+    chosen = settings(network="enet", data=(f"camvid={tmp_path / 'data'}",), epochs=1, colour=0)
+    with pytest.raises(StoppedError):
+        train(chosen, tmp_path / "out", Recorder(stop_at=1), device="cpu", checkpoint_minutes=0)
+    next((tmp_path / "data" / "train" / "images").iterdir()).unlink()
+    with pytest.raises(
+        InputError, match=r"from other data \(scenes was .* is .*\): bring them back"
+    ):
+        train(chosen, tmp_path / "out", device="cpu")
+
+
 def test_bfloat16_stays_in_training(settings: Change, tmp_path: Path) -> None:
     """Behind a run in float32, in the same process; what comes back computes in float32."""
     chosen = settings(network="enet", precision="bfloat16", epochs=1, colour=0)

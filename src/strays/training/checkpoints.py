@@ -1,6 +1,7 @@
 """Checkpoints from which a run continues exactly where it stopped."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NotRequired, TypedDict, cast
@@ -16,18 +17,41 @@ from strays.training.averaging import WeightAverage
 from strays.training.schedules import Schedule
 from strays.training.settings import TrainingSettings
 
-__all__ = ["CHECKPOINT", "Progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT", "Circumstances", "Progress", "load_checkpoint", "save_checkpoint"]
 
 CHECKPOINT = "checkpoint.pt"
 
 
 class _State(TypedDict):
     settings: str
+    circumstances: dict[str, str | int]
     learner: dict[str, Tensor]
     optimizer: dict[str, object]
     schedule: dict[str, float]
     average: NotRequired[dict[str, Tensor]]
     step: int
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a run finds rather than is told. Steps are counted in its scenes: with others it cannot go on.
+
+    Args:
+        scenes: which scenes there are.
+        negatives: how many negatives there are.
+        device: what computes.
+        precision: how.
+        processes: how many share a batch.
+    """
+
+    scenes: str
+    negatives: str
+    device: str
+    precision: str
+    processes: int = 1
+
+
+_INDISPENSABLE = ("scenes", "negatives")
 
 
 @dataclass
@@ -49,13 +73,14 @@ class Progress:
     step: int = 0
 
 
-def save_checkpoint(folder: Path, settings: TrainingSettings, progress: Progress) -> None:
+def save_checkpoint(folder: Path, settings: TrainingSettings, found: Circumstances, progress: Progress) -> None:
     """Write everything that the run needs to go on, whole or not at all.
 
     Order of the data, crops, negatives, colours and dropout depend on the seed and the step alone.
     """
     state = _State(
         settings=settings.model_dump_json(),
+        circumstances=asdict(found),
         learner=progress.learner.state_dict(),
         optimizer=progress.optimizer.state_dict(),
         schedule=progress.schedule.state(),
@@ -67,28 +92,42 @@ def save_checkpoint(folder: Path, settings: TrainingSettings, progress: Progress
         torch.save(state, stream)
 
 
-def load_checkpoint(folder: Path, settings: TrainingSettings, progress: Progress) -> None:
+def load_checkpoint(folder: Path, settings: TrainingSettings, found: Circumstances, progress: Progress) -> list[str]:
     """Bring a run to where it stood when its folder was last written; leave it as it is without a checkpoint.
 
+    Returns:
+        Which circumstances are others now, so that the result is not that of a run which was never stopped.
+
     Raises:
-        InputError: if the checkpoint belongs to a run with other settings, of which it names those that differ, or is
-            damaged or of another version.
+        InputError: if the checkpoint belongs to a run with other settings or from other data, of which it names those
+            that differ, or is damaged or of another version.
     """
     path = folder / CHECKPOINT
     for unfinished in folder.glob(f".{CHECKPOINT}.*.part"):
         unfinished.unlink(missing_ok=True)  # a run that was killed while it wrote
     if not path.is_file():
-        return
+        return []
     state, before = _read(path)
-    changed = [f"{key} was {before[key]}, is {now}" for key, now in settings.model_dump().items() if before[key] != now]
-    if changed:
-        raise InputError(f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another --out")
+    if changed := _changed(before, settings.model_dump()):
+        raise InputError(
+            f"{folder} holds a run with other settings ({'; '.join(changed.values())}): choose another --out"
+        )
+    moved = _changed(state["circumstances"], asdict(found))
+    if lost := [told for key, told in moved.items() if key in _INDISPENSABLE]:
+        fix = "bring them back, or choose another --out to start anew"
+        raise InputError(f"{folder} holds a run from other data ({'; '.join(lost)}): {fix}")
     progress.learner.load_state_dict(_with_room(state["learner"], progress.learner))
     progress.optimizer.load_state_dict(state["optimizer"])
     progress.schedule.restore(state["schedule"])
     if progress.average is not None:
         progress.average.restore(state["average"])
     progress.step = state["step"]
+    return list(moved.values())
+
+
+def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> dict[str, str]:
+    """Return by name in words what was something else before."""
+    return {key: f"{key} was {before[key]}, is {value}" for key, value in now.items() if before[key] != value}
 
 
 def _with_room(state: dict[str, Tensor], learner: nn.Module) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Random crops of scenes in an order that depends only on the seed and the position in the run."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -82,6 +84,11 @@ class SceneMix(Sequence[Scene]):
                 f"knows {', '.join(self.space.target.names)}"
             )
         return table
+
+    def digest(self) -> str:
+        """Return eight digits that tell these scenes, by their names and their order, from others."""
+        names = json.dumps([self.scene_name(index) for index in range(len(self))])
+        return hashlib.sha256(names.encode()).hexdigest()[:8]
 
     def scene_name(self, index: int) -> str:
         """Return what a scene is called, its data set first."""

@@ -24,7 +24,7 @@ from strays.networks.base import SegmentationNetwork, TrainingOutputs
 from strays.objectives.cross_entropy import inverse_log_weights
 from strays.recipes import Recipe, build_recipe
 from strays.training.averaging import WeightAverage
-from strays.training.checkpoints import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
+from strays.training.checkpoints import CHECKPOINT, Circumstances, Progress, load_checkpoint, save_checkpoint
 from strays.training.colours import RandomColours
 from strays.training.crops import Batch, Crops, SceneMix, crop_batches, known_classes
 from strays.training.devices import make_accelerator
@@ -135,7 +135,7 @@ class Trainer:
         self.colours = RandomColours(settings.colour, settings.seed, settings.style).to(self.accelerator.device)
         self.average = WeightAverage(network, settings.average) if settings.average else None
         progress = Progress(learner, optimizer, self.schedule, self.average)
-        load_checkpoint(self.out, settings, progress)
+        self.moved = load_checkpoint(self.out, settings, self._circumstances(), progress)
         self.step = progress.step
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
         if self.step == 0:
@@ -182,6 +182,8 @@ class Trainer:
         """Take all steps that are left."""
         logbook = Logbook(self.accelerator, listener, self.steps)
         logbook.start(self.step)
+        if self.moved:
+            logbook.note(f"{'; '.join(self.moved)}: the result will not be exactly that of a run without a stop")
         if validate_every and self.unvalidated:
             logbook.note(f"classes are not validated: {self.unvalidated}")
         saved = asked = time.perf_counter()
@@ -257,7 +259,17 @@ class Trainer:
         if self.accelerator.is_main_process:
             optimizer = self.optimizer.optimizer
             progress = Progress(self._plain(), optimizer, self.schedule, self.average, self.step)
-            save_checkpoint(self.out, self.settings, progress)
+            save_checkpoint(self.out, self.settings, self._circumstances(), progress)
+
+    def _circumstances(self) -> Circumstances:
+        kinds = () if self.mixture is None else self.mixture.kinds
+        return Circumstances(
+            scenes=f"{len(self.scenes)} ({self.scenes.digest()})",
+            negatives=", ".join(str(len(one)) for one in kinds),
+            device=self.accelerator.device.type,
+            precision="bfloat16" if self.accelerator.mixed_precision == "bf16" else "float32",
+            processes=self.accelerator.num_processes,
+        )
 
     def _rate(self) -> float:
         return self.schedule.factor(self.step) * self.settings.learning_rate
