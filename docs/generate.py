@@ -59,7 +59,8 @@ def networks_page(networks: Mapping[str, type[SegmentationNetwork]]) -> str:
     rows = [[link(name), kind.card.title, year(kind.card), kind.card.summary] for name, kind in networks.items()]
     text = (
         "A segmentation network turns images into class logits. Give weights of your own as `NETWORK@FILE` after "
-        "`--model`; `hf:ORG/ID`, `onnx:FILE` and `python:package.module:factory` bring in networks that are not here."
+        "`--model`; `hf:ORG/ID`, `onnx:FILE`, `torchscript:FILE` and `python:package.module:factory` bring in networks "
+        "that are not here."
     )
     sections = [section(name, kind.card, network_facts(kind)) for name, kind in networks.items()]
     head = table(["Network", "Title", "Year", "What it is"], rows)

@@ -99,8 +99,8 @@ def test_unknown_name_lists_the_built_in_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is not a taxonomy: the file"),
-        ("[1, 2", "is not a taxonomy: the file"),
+        ("", "is not a taxonomy: the JSON"),
+        ("[1, 2", "is not a taxonomy: the JSON"),
         ('{"name": "x"}', "classes: Field required"),
         ('{"name": "x", "classes": []}', "expected 1 to 255 classes"),
         ('{"name": "x", "classes": [{"name": "road", "colour": [1, 2]}]}', r"classes\.0\.colour"),

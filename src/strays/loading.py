@@ -34,8 +34,8 @@ def load_model(spec: str = "default", taxonomy: str | None = None, device: str =
     Args:
         spec: a built-in name (``default``), a folder written by ``strays train``, ``NETWORK@FILE`` with the weights of
             a known network (``enet@weights.pth``), ``hf:ORG/ID`` or ``hf:FOLDER`` (of transformers, or what
-            ``Model.push_to_hub`` wrote), ``onnx:FILE``, or ``python:package.module:factory``; or one of these in a
-            wrapper, such as ``mirrored(sliding-window(hf:ORG/ID,window=768,stride=512))``.
+            ``Model.push_to_hub`` wrote), ``onnx:FILE``, ``torchscript:FILE``, or ``python:package.module:factory``; or
+            one of these in a wrapper, such as ``mirrored(sliding-window(hf:ORG/ID,window=768,stride=512))``.
         taxonomy: name or JSON file of the classes, where the model does not tell them; a network with 20, 19, 13 or 11
             channels is taken for one of the built-in taxonomies otherwise.
         device: ``auto`` takes a GPU where there is one; or ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -195,5 +195,6 @@ def _no_model(spec: str) -> str:
     if spec in NETWORKS:
         return f"{spec} is a network without weights: name them as {spec}@FILE"
     if Path(spec).is_file():
-        return f"{spec} is a file: say which network its weights belong to, as NETWORK@{spec}, or onnx:{spec}"
+        whole = f"onnx:{spec} or torchscript:{spec}"
+        return f"{spec} is a file: say which network its weights belong to, as NETWORK@{spec}, or {whole}"
     return unknown_name("model", spec, known)

@@ -23,6 +23,7 @@ __all__ = [
     "Taxonomy",
     "load_taxonomy",
     "named_classes",
+    "parse_taxonomy",
     "translation",
 ]
 
@@ -274,9 +275,22 @@ def load_taxonomy(source: str | Path) -> Taxonomy:
     if not path.is_file():
         known = ", ".join(TAXONOMIES)
         raise InputError(f"no taxonomy or file is called {str(source)!r}; built in: {known}; or name a JSON file")
+    return parse_taxonomy(path.read_bytes(), str(path))
+
+
+def parse_taxonomy(text: str | bytes, source: str) -> Taxonomy:
+    """Return the taxonomy in a JSON text.
+
+    Args:
+        text: JSON as ``load_taxonomy`` describes it.
+        source: where it comes from, for messages.
+
+    Raises:
+        InputError: if it does not describe a taxonomy.
+    """
     try:
-        return Taxonomy.model_validate_json(path.read_bytes())
+        return Taxonomy.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{path} is not a taxonomy: {where}: {first['msg']}") from error
+        where = ".".join(str(part) for part in first["loc"]) or "the JSON"
+        raise InputError(f"{source} is not a taxonomy: {where}: {first['msg']}") from error

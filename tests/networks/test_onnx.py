@@ -116,7 +116,8 @@ def test_metadata_are_honoured(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "message"), [("strays.taxonomy", "is not one"), ("strays.normalization", "expected a normalization like")]
+    ("key", "message"),
+    [("strays.taxonomy", "is not a taxonomy"), ("strays.normalization", "expected a normalization like")],
 )
 def test_wrong_metadata_are_refused(tmp_path, key, message) -> None:
     with pytest.raises(InputError, match=message):

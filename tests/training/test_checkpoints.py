@@ -95,9 +95,7 @@ def test_other_settings_are_named(tmp_path: Path, changes: dict[str, object], to
 def test_a_run_does_not_go_on_from_other_data(tmp_path: Path, changes: dict[str, str], told: str) -> None:
     save_checkpoint(tmp_path, SETTINGS, FOUND, trained(1, step=3))
     run = trained(0)
-    with pytest.raises(
-        InputError, match=f"holds a run from other data {told}: bring them back, or choose"
-    ):
+    with pytest.raises(InputError, match=f"holds a run from other data {told}: bring them back, or choose"):
         load_checkpoint(tmp_path, SETTINGS, replace(FOUND, **changes), run)
     assert run.step == 0
 

@@ -194,9 +194,7 @@ def test_a_run_does_not_go_on_from_other_scenes(camvid: Path, settings: Change, 
     with pytest.raises(StoppedError):
         train(chosen, tmp_path / "out", Recorder(stop_at=1), device="cpu", checkpoint_minutes=0)
     next((tmp_path / "data" / "train" / "images").iterdir()).unlink()
-    with pytest.raises(
-        InputError, match=r"from other data \(scenes was .* is .*\): bring them back"
-    ):
+    with pytest.raises(InputError, match=r"from other data \(scenes was .* is .*\): bring them back"):
         train(chosen, tmp_path / "out", device="cpu")
 
 

@@ -34,8 +34,9 @@ __all__ = [
 ]
 
 _MODEL = (
-    "Built-in name, folder that strays train wrote, NETWORK@WEIGHTS (enet@w.pth), hf:ORG/ID, onnx:FILE or "
-    "python:MODULE:FACTORY; or one of these in a wrapper, as in mirrored(MODEL) or sliding-window(MODEL,window=768)."
+    "Built-in name, folder that strays train wrote, NETWORK@WEIGHTS (enet@w.pth), hf:ORG/ID, onnx:FILE, "
+    "torchscript:FILE or python:MODULE:FACTORY; or one of these in a wrapper, as in mirrored(MODEL) or "
+    "sliding-window(MODEL,window=768)."
 )
 _DETECTOR = "(`strays detectors` lists them); by default the one that the model names."
 _PROTOCOL, _RUN = "How it is measured", "How it runs"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,7 +14,7 @@ from strays.errors import InputError
 from strays.networks.adapting import as_normalization, checked_logits
 from strays.networks.base import UNIT, SegmentationNetwork, register_scheme
 from strays.networks.weights import file_sha256
-from strays.taxonomy import Taxonomy
+from strays.taxonomy import Taxonomy, parse_taxonomy
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg  # type: ignore[import-untyped]
@@ -60,7 +59,8 @@ class OnnxNetwork(SegmentationNetwork):
         self._input = _only_input(self._session, path)
         self._output = _logits_output(self._session, path)
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self._taxonomy = _parsed_taxonomy(metadata.get("strays.taxonomy"), path)
+        told = metadata.get("strays.taxonomy")
+        self._taxonomy = None if told is None else parse_taxonomy(told, f"strays.taxonomy in the metadata of {path}")
         self.normalization = as_normalization(metadata.get("strays.normalization", UNIT))
         self.classes: int | None = _known(self._output.shape, 1)
         self.eval()
@@ -148,15 +148,6 @@ def _logits_output(session: "InferenceSession", path: Path) -> "NodeArg":
         shown = f"{found.type} {tuple(found.shape)}"
         raise InputError(f"{path} gives {shown}, expected logits of floats (N, K, h, w): export it without argmax")
     return found
-
-
-def _parsed_taxonomy(text: str | None, path: Path) -> Taxonomy | None:
-    if text is None:
-        return None
-    try:
-        return Taxonomy.model_validate_json(text)
-    except ValidationError as error:
-        raise InputError(f"strays.taxonomy in the metadata of {path} is not one: {error.errors()[0]['msg']}") from error
 
 
 def _known(shape: Sequence[int | str | None], axis: int) -> int | None:

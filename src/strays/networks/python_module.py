@@ -17,7 +17,7 @@ from strays.networks.adapting import as_normalization, checked_logits
 from strays.networks.base import UNIT, Normalization, SegmentationNetwork, register_scheme
 from strays.taxonomy import Taxonomy, load_taxonomy
 
-__all__ = ["UserNetwork", "load_python"]
+__all__ = ["UserNetwork", "load_python", "tried"]
 
 _PROBE = 64
 
@@ -106,7 +106,7 @@ def load_python(source: str) -> SegmentationNetwork:
         raise InputError(f"{source} made {type(made).__name__}, expected an nn.Module")
     if isinstance(made, SegmentationNetwork):
         return made
-    return _tried(UserNetwork(made, source))
+    return tried(UserNetwork(made, source))
 
 
 def _factory(name: str, attribute: str) -> Callable[[], object]:
@@ -147,7 +147,12 @@ def _current_folder_first() -> Iterator[None]:
             sys.path.append(folder)
 
 
-def _tried(network: UserNetwork) -> UserNetwork:
+def tried(network: UserNetwork) -> UserNetwork:
+    """Return a network that was tried on a small image, so that a wrong kind of output is found at once.
+
+    Raises:
+        InputError: if it gave no logits.
+    """
     parameter = next(network.parameters(), torch.zeros(0))
     image = torch.zeros(1, 3, _PROBE, _PROBE, dtype=parameter.dtype, device=parameter.device)
     try:

@@ -43,7 +43,10 @@ def read_weights(path: Path) -> StateDict:
             f"{path} is not a plain weights file and was refused, nothing in it was run: save a state dict of "
             "tensors, with safetensors or torch.save(network.state_dict(), path)"
         ) from error
-    except Exception as error:  # a damaged pickle stream ends in any of a dozen kinds, AssertionError among them
+    except Exception as error:
+        if "TorchScript" in str(error):
+            raise WeightsError(f"{path} is a whole network in TorchScript: write --model torchscript:{path}") from error
+        # a damaged pickle stream ends in any of a dozen kinds, AssertionError among them
         raise WeightsError(f"{path} cannot be read as weights ({_first_line(error)}): fetch it again") from error
     return _without_prefix(_unwrapped(loaded, path))
 
