@@ -48,7 +48,8 @@ def is_setting(part: str) -> bool:
 def call_arguments(spec: str, name: str, kind: Callable[..., object]) -> list[str]:
     """Return ``key=value`` for every argument of ``name(value,key=value)``; those without a key get it by position.
 
-    ``key=value`` belongs to the value before it where the component itself knows no such key.
+    ``key=value`` belongs to the value before it where that has settings already and the component itself knows no such
+    key.
 
     Args:
         spec: the component in words, with its brackets.
@@ -60,8 +61,8 @@ def call_arguments(spec: str, name: str, kind: Callable[..., object]) -> list[st
 
     Example:
         >>> def scaled(other: str, factor: float = 1.0) -> None: ...
-        >>> call_arguments("scaled(energy,temperature=2,factor=3)", "scaled", scaled)
-        ['other=energy,temperature=2', 'factor=3']
+        >>> call_arguments("scaled(odin:temperature=2,step=0.1,factor=3)", "scaled", scaled)
+        ['other=odin:temperature=2,step=0.1', 'factor=3']
     """
     rest = spec.strip().removeprefix(name).strip()
     if not rest.endswith(")"):
@@ -71,12 +72,12 @@ def call_arguments(spec: str, name: str, kind: Callable[..., object]) -> list[st
     settings: list[str] = []
     for part in split_parts(rest[1:-1]):
         known = part.partition("=")[0].strip() in keys
-        if is_setting(part) and (known or not values):
-            settings.append(part)
-        elif is_setting(part):
+        if not is_setting(part):
+            values.append(part)
+        elif not known and values and is_setting(values[-1].partition(":")[2]):
             values[-1] += f",{part}"
         else:
-            values.append(part)
+            settings.append(part)
     if len(values) > len(keys):
         raise InputError(f"{name} takes at most {len(keys)} values, got {len(values)}: {', '.join(values)}")
     return [f"{key}={value}" for key, value in zip(keys, values, strict=False)] + settings

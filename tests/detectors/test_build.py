@@ -73,6 +73,8 @@ def test_settings_are_read_by_the_type_of_the_keyword(centred: Centred) -> None:
         ("energi", "did you mean 'energy'"),
         ("", "no detector is called ''"),
         ("energy:temprature=2", "energy has no setting 'temprature'; did you mean 'temperature'"),
+        ("smoothed(energy,sgma=2)", "smoothed has no setting 'sgma'; did you mean 'sigma'"),
+        ("smoothed(energy:temperature=2,sgma=2)", "energy has no setting 'sgma'; its settings: temperature"),
         ("energy:alpha=2", "its settings: temperature"),
         ("energy:temperature", "write energy:temperature=VALUE"),
         ("energy:temperature=hot", "energy: temperature is 'hot': Input should be a valid number"),
