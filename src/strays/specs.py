@@ -48,8 +48,8 @@ def is_setting(part: str) -> bool:
 def call_arguments(spec: str, name: str, kind: Callable[..., object]) -> list[str]:
     """Return ``key=value`` for every argument of ``name(value,key=value)``; those without a key get it by position.
 
-    ``key=value`` belongs to the value before it where that has settings already and the component itself knows no such
-    key.
+    ``key=value`` belongs to the value before it where that may have settings, which a colon begins (``odin:step=0.1``,
+    ``hf:ORG/ID``), and the component itself knows no such key.
 
     Args:
         spec: the component in words, with its brackets.
@@ -74,7 +74,7 @@ def call_arguments(spec: str, name: str, kind: Callable[..., object]) -> list[st
         known = part.partition("=")[0].strip() in keys
         if not is_setting(part):
             values.append(part)
-        elif not known and values and is_setting(values[-1].partition(":")[2]):
+        elif not known and values and ":" in values[-1].partition("(")[0]:
             values[-1] += f",{part}"
         else:
             settings.append(part)
