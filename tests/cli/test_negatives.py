@@ -1,14 +1,19 @@
 """``strays negatives``: words in, a contact sheet out, showing what training would show."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from strays.data import open_scenes
+from strays.loading import load_model
 from strays.negatives import Mixture, build_negatives
+from strays.networks.enet import ENet
+from strays.taxonomy import CAMVID
 from strays.training import TrainingSettings
 from strays.training.crops import Crops, SceneMix
 
@@ -71,6 +76,23 @@ def test_files_are_what_training_shows_first(strays: Callable, town: Callable, c
         np.testing.assert_array_equal(image, expected.images.permute(1, 2, 0).numpy())
         np.testing.assert_array_equal(mask, expected.mask.numpy())
     assert {(mask == 1).any() for mask in masks} == {True, False}
+
+
+def test_labels_that_the_model_does_not_know_are_no_negatives(strays: Callable, town: Callable, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(ENet(2).state_dict(), tmp_path / "enet.pth")
+    kept = [one.model_dump() for one in CAMVID.classes if one.name in ("road", "car")]
+    (tmp_path / "two.json").write_text(json.dumps({"name": "two", "classes": kept}))
+    model = load_model(f"enet@{tmp_path / 'enet.pth'}", taxonomy=str(tmp_path / "two.json")).save(tmp_path / "model")
+    masks = {}
+    for name, words in (("data", ()), ("model", ("--init", model))):
+        out = tmp_path / name / "out"
+        answer = strays("negatives", "--kind", "void", "--data", town(), *words, "--files", "--out", out, *SMALL)
+        assert answer.code == 0, answer.err
+        masks[name] = np.stack(pictures(out / "masks"))
+    assert set(np.unique(masks["data"])) == {0, 1}
+    np.testing.assert_array_equal(masks["model"] == 1, masks["data"] == 1)
+    assert 0 < (masks["model"] == 0).sum() < (masks["data"] == 0).sum() == ((masks["model"] != 1).sum())
 
 
 def test_the_same_seed_gives_the_same_bytes(strays: Callable, town: Callable, cutouts: Path, tmp_path: Path) -> None:

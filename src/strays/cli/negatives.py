@@ -12,6 +12,7 @@ from strays.cli import options
 if TYPE_CHECKING:
     from strays.data import SceneSet
     from strays.negatives import Mixture, Patch
+    from strays.taxonomy import Taxonomy
 
 __all__ = ["negatives"]
 
@@ -33,6 +34,12 @@ def negatives(
             show_default="synthetic=8",
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that training will start from: labels that it does not know are no negatives.", metavar="MODEL"
+        ),
+    ] = None,
     out: options.OutFolder = Path("negatives"),
     count: Annotated[int, typer.Option(help="Number of crops.", metavar="N", min=1)] = 16,
     crop: Annotated[str, typer.Option(help="Size of a crop.", metavar="HxW")] = "256x320",
@@ -49,7 +56,7 @@ def negatives(
 ) -> None:
     """Look at negatives before training with them: crops as training shows them, beside the masks that it learns from.
 
-    Random colours are left out. Masks in files hold 0 = scene, 1 = negative, 255 = shows no scene.
+    Random colours and cameras are left out. Masks in files hold 0 = scene, 1 = negative, 255 = shows no scene.
 
     Example: strays negatives --kind objects=DIR --kind void --data camvid=DIR --out negatives
     """
@@ -57,7 +64,7 @@ def negatives(
 
     mixture = Mixture([build_negatives(one) for one in kind], share)
     sets = [_opened(one, split) for one in data or ["synthetic=8"]]
-    patches = list(_mixed(sets, mixture, count, _size(crop), _range(scale), seed))
+    patches = list(_mixed(sets, _classes(init), mixture, count, _size(crop), _range(scale), seed))
     _write(patches, out, files)
     if not quiet:
         _tell(patches, out, kind, mixture)
@@ -76,8 +83,21 @@ def _opened(spec: str, split: str | None) -> "SceneSet":
         return open_scenes(spec)
 
 
+def _classes(init: str | None) -> "Taxonomy | None":
+    """Return the classes of the model that training starts from, or None where the first data set decides."""
+    from strays.loading import load_model
+
+    return None if init is None else load_model(init, device="cpu").taxonomy
+
+
 def _mixed(
-    sets: "list[SceneSet]", mixture: "Mixture", count: int, size: tuple[int, int], zoom: tuple[float, float], seed: int
+    sets: "list[SceneSet]",
+    classes: "Taxonomy | None",
+    mixture: "Mixture",
+    count: int,
+    size: tuple[int, int],
+    zoom: tuple[float, float],
+    seed: int,
 ) -> "Iterator[Patch]":
     """Yield the first crops of a training run with this seed."""
     import numpy as np
@@ -85,7 +105,7 @@ def _mixed(
     _check_extra()
     from strays.training.crops import SceneMix, random_crop
 
-    scenes = SceneMix(sets)
+    scenes = SceneMix(sets, classes)
     for number in range(count):
         epoch, position = divmod(number, len(scenes))
         index = int(np.random.default_rng([seed, epoch]).permutation(len(scenes))[position])
