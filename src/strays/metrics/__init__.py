@@ -6,14 +6,8 @@ from strays.metrics.curves import FPR_RULES, Curve, FprRule, auroc, average_prec
 from strays.metrics.failure import FAILURE_FPRS, FailureFpr, FailureMetrics, failure_mask
 from strays.metrics.instance import INSTANCE_LEVELS, InstanceMetrics, InstanceOutcomes, instance_outcomes
 from strays.metrics.margin import MARGIN_MEASURES, Margin, MarginMeasure, MarginMetrics, maximal_detection_margin
-from strays.metrics.open_set import (
-    OpenSetConfusion,
-    OpenSetResult,
-    OpenSetThreshold,
-    crossed_thresholds,
-    open_set_over_halves,
-    open_set_threshold,
-)
+from strays.metrics.open_set import OpenSetConfusion, OpenSetResult, open_set_over_halves
+from strays.metrics.open_set_threshold import OpenSetThreshold, crossed_thresholds, open_set_threshold
 from strays.metrics.per_image import AGGREGATIONS, Aggregation, PerImagePixelMetrics, pixel_metrics
 from strays.metrics.pixel import PixelHistogram, PixelMetrics, PixelResult
 from strays.metrics.segment import SEGMENT_PRESETS, SegmentMetrics, component_overlaps
