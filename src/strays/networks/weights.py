@@ -44,7 +44,7 @@ def read_weights(path: Path) -> StateDict:
             "tensors, with safetensors or torch.save(network.state_dict(), path)"
         ) from error
     except Exception as error:
-        if "TorchScript" in str(error):
+        if "TorchScript archives" in str(error):
             raise WeightsError(f"{path} is a whole network in TorchScript: write --model torchscript:{path}") from error
         # a damaged pickle stream ends in any of a dozen kinds, AssertionError among them
         raise WeightsError(f"{path} cannot be read as weights ({_first_line(error)}): fetch it again") from error

@@ -46,6 +46,7 @@ class SceneMix(Sequence[Scene]):
         self.space = LabelSpace(known_classes(sets) if target is None else target)
         taxonomies = [_taxonomy_of(one) for one in sets]
         self.names = tuple(one.name for one in sets)
+        self._sets = tuple(sets)
         tables = [self._labels_of(one, taxonomy) for one, taxonomy in zip(sets, taxonomies, strict=True)]
         self._entries = [(one, n, table) for one, table in zip(sets, tables, strict=True) for n in range(len(one))]
         self._cache: dict[int, Scene] = {}
@@ -87,7 +88,7 @@ class SceneMix(Sequence[Scene]):
 
     def digest(self) -> str:
         """Return eight digits that tell these scenes, by their names and their order, from others."""
-        names = json.dumps([self.scene_name(index) for index in range(len(self))])
+        names = json.dumps([(one.name, one.names) for one in self._sets])
         return hashlib.sha256(names.encode()).hexdigest()[:8]
 
     def scene_name(self, index: int) -> str:

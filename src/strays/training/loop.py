@@ -135,7 +135,8 @@ class Trainer:
         self.colours = RandomColours(settings.colour, settings.seed, settings.style).to(self.accelerator.device)
         self.average = WeightAverage(network, settings.average) if settings.average else None
         progress = Progress(learner, optimizer, self.schedule, self.average)
-        self.moved = load_checkpoint(self.out, settings, self._circumstances(), progress)
+        self.found = self._circumstances()
+        self.moved = load_checkpoint(self.out, settings, self.found, progress)
         self.step = progress.step
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
         if self.step == 0:
@@ -259,7 +260,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             optimizer = self.optimizer.optimizer
             progress = Progress(self._plain(), optimizer, self.schedule, self.average, self.step)
-            save_checkpoint(self.out, self.settings, self._circumstances(), progress)
+            save_checkpoint(self.out, self.settings, self.found, progress)
 
     def _circumstances(self) -> Circumstances:
         kinds = () if self.mixture is None else self.mixture.kinds
